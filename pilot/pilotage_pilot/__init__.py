@@ -1,0 +1,1 @@
+"""The Pilotage pilot and its payload wrapper."""

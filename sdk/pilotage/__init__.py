@@ -1,0 +1,1 @@
+"""Pilotage: pilot jobs that run every payload as its owner."""

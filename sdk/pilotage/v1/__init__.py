@@ -1,0 +1,1 @@
+"""Generated protocol stubs (made at build time, never committed)."""

@@ -1,0 +1,1 @@
+"""The Pilotage server: jobs, pilots, credentials, login."""
