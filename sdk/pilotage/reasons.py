@@ -249,188 +249,624 @@ class Reason(enum.Enum):
 
 TABLE: dict[Reason, Row] = {
     # requests and the service itself
-    Reason.INVALID_ARGUMENT: Row("RequestError", Code.INVALID_ARGUMENT, 2, False, "A value in the request is not acceptable."),
-    Reason.UNAUTHENTICATED: Row("AuthenticationError", Code.UNAUTHENTICATED, 4, False, "The call carries no identity; log in or come with a certificate."),
-    Reason.PERMISSION_DENIED: Row("AuthorizationError", Code.PERMISSION_DENIED, 4, False, "The caller may not do this."),
-    Reason.NOT_IMPLEMENTED: Row("ServiceError", Code.UNIMPLEMENTED, 1, False, "This part of the service is not built yet."),
-    Reason.UNAVAILABLE: Row("ServiceError", Code.UNAVAILABLE, 5, True, "The server cannot be reached or is stopping; try again."),
-    Reason.DEADLINE_EXCEEDED: Row("ServiceError", Code.DEADLINE_EXCEEDED, 5, True, "The server did not answer in time; try again."),
-    Reason.INTERNAL: Row("ServiceError", Code.INTERNAL, 1, False, "The service met a fault of its own; the operator's log has the details."),
-    Reason.RATE_LIMITED: Row("ServiceError", Code.RESOURCE_EXHAUSTED, 5, True, "Too many requests; wait and try again."),
-    Reason.REQUEST_ID_REUSED: Row("RequestError", Code.ALREADY_EXISTS, 2, False, "This request id was used for another request."),
-    Reason.PAGE_TOKEN_INVALID: Row("RequestError", Code.INVALID_ARGUMENT, 2, False, "The page token is not one this list gave."),
+    Reason.INVALID_ARGUMENT: Row(
+        "RequestError", Code.INVALID_ARGUMENT, 2, False, "A value in the request is not acceptable."
+    ),
+    Reason.UNAUTHENTICATED: Row(
+        "AuthenticationError",
+        Code.UNAUTHENTICATED,
+        4,
+        False,
+        "The call carries no identity; log in or come with a certificate.",
+    ),
+    Reason.PERMISSION_DENIED: Row(
+        "AuthorizationError", Code.PERMISSION_DENIED, 4, False, "The caller may not do this."
+    ),
+    Reason.NOT_IMPLEMENTED: Row(
+        "ServiceError", Code.UNIMPLEMENTED, 1, False, "This part of the service is not built yet."
+    ),
+    Reason.UNAVAILABLE: Row(
+        "ServiceError", Code.UNAVAILABLE, 5, True, "The server cannot be reached or is stopping; try again."
+    ),
+    Reason.DEADLINE_EXCEEDED: Row(
+        "ServiceError", Code.DEADLINE_EXCEEDED, 5, True, "The server did not answer in time; try again."
+    ),
+    Reason.INTERNAL: Row(
+        "ServiceError",
+        Code.INTERNAL,
+        1,
+        False,
+        "The service met a fault of its own; the operator's log has the details.",
+    ),
+    Reason.RATE_LIMITED: Row(
+        "ServiceError", Code.RESOURCE_EXHAUSTED, 5, True, "Too many requests; wait and try again."
+    ),
+    Reason.REQUEST_ID_REUSED: Row(
+        "RequestError", Code.ALREADY_EXISTS, 2, False, "This request id was used for another request."
+    ),
+    Reason.PAGE_TOKEN_INVALID: Row(
+        "RequestError", Code.INVALID_ARGUMENT, 2, False, "The page token is not one this list gave."
+    ),
     Reason.CONFIG_INVALID: Row("ConfigError", Code.FAILED_PRECONDITION, 2, False, "The configuration is wrong."),
-    Reason.STORE_UNAVAILABLE: Row("ServiceError", Code.UNAVAILABLE, 5, True, "The database cannot be used now; try again."),
-    Reason.DISK_FULL: Row("ServiceError", Code.RESOURCE_EXHAUSTED, 5, True, "The service has no room to store this; try again later."),
+    Reason.STORE_UNAVAILABLE: Row(
+        "ServiceError", Code.UNAVAILABLE, 5, True, "The database cannot be used now; try again."
+    ),
+    Reason.DISK_FULL: Row(
+        "ServiceError", Code.RESOURCE_EXHAUSTED, 5, True, "The service has no room to store this; try again later."
+    ),
     # login and roles
-    Reason.CHALLENGE_INVALID: Row("AuthenticationError", Code.UNAUTHENTICATED, 4, True, "The challenge was not made by this server, or was altered; log in anew."),
-    Reason.CHALLENGE_EXPIRED: Row("AuthenticationError", Code.UNAUTHENTICATED, 4, True, "The challenge came back too late; log in anew."),
-    Reason.CHALLENGE_USED: Row("AuthenticationError", Code.UNAUTHENTICATED, 4, True, "The challenge was used before; log in anew."),
-    Reason.SIGNATURE_INVALID: Row("AuthenticationError", Code.UNAUTHENTICATED, 4, False, "The signature does not belong to the leaf certificate and this challenge."),
-    Reason.SESSION_INVALID: Row("AuthenticationError", Code.UNAUTHENTICATED, 4, True, "The session token is not one of this server; log in anew."),
-    Reason.SESSION_EXPIRED: Row("AuthenticationError", Code.UNAUTHENTICATED, 4, True, "The session is over; log in anew."),
-    Reason.AUDIENCE_MISMATCH: Row("AuthenticationError", Code.UNAUTHENTICATED, 4, False, "The signature or token was made for another server."),
-    Reason.ROLE_REQUIRED: Row("AuthorizationError", Code.PERMISSION_DENIED, 4, False, "The caller's VOMS attributes do not give the role this call needs."),
-    Reason.LIMITED_PROXY_REFUSED: Row("AuthorizationError", Code.PERMISSION_DENIED, 4, False, "A limited proxy may not do this; use a full one."),
+    Reason.CHALLENGE_INVALID: Row(
+        "AuthenticationError",
+        Code.UNAUTHENTICATED,
+        4,
+        True,
+        "The challenge was not made by this server, or was altered; log in anew.",
+    ),
+    Reason.CHALLENGE_EXPIRED: Row(
+        "AuthenticationError", Code.UNAUTHENTICATED, 4, True, "The challenge came back too late; log in anew."
+    ),
+    Reason.CHALLENGE_USED: Row(
+        "AuthenticationError", Code.UNAUTHENTICATED, 4, True, "The challenge was used before; log in anew."
+    ),
+    Reason.SIGNATURE_INVALID: Row(
+        "AuthenticationError",
+        Code.UNAUTHENTICATED,
+        4,
+        False,
+        "The signature does not belong to the leaf certificate and this challenge.",
+    ),
+    Reason.SESSION_INVALID: Row(
+        "AuthenticationError",
+        Code.UNAUTHENTICATED,
+        4,
+        True,
+        "The session token is not one of this server; log in anew.",
+    ),
+    Reason.SESSION_EXPIRED: Row(
+        "AuthenticationError", Code.UNAUTHENTICATED, 4, True, "The session is over; log in anew."
+    ),
+    Reason.AUDIENCE_MISMATCH: Row(
+        "AuthenticationError", Code.UNAUTHENTICATED, 4, False, "The signature or token was made for another server."
+    ),
+    Reason.ROLE_REQUIRED: Row(
+        "AuthorizationError",
+        Code.PERMISSION_DENIED,
+        4,
+        False,
+        "The caller's VOMS attributes do not give the role this call needs.",
+    ),
+    Reason.LIMITED_PROXY_REFUSED: Row(
+        "AuthorizationError", Code.PERMISSION_DENIED, 4, False, "A limited proxy may not do this; use a full one."
+    ),
     Reason.TLS_VERSION_REFUSED: Row("AuthenticationError", Code.UNAUTHENTICATED, 4, False, "Only TLS 1.3 is accepted."),
-    Reason.IDENTITY_NOT_FOUND: Row("CredentialFileError", Code.UNAUTHENTICATED, 4, False, "No proxy and no user certificate was found where grid tools keep them."),
-    Reason.IDENTITY_FILE_UNUSABLE: Row("CredentialFileError", Code.UNAUTHENTICATED, 4, False, "The proxy, certificate or key file cannot be used."),
+    Reason.IDENTITY_NOT_FOUND: Row(
+        "CredentialFileError",
+        Code.UNAUTHENTICATED,
+        4,
+        False,
+        "No proxy and no user certificate was found where grid tools keep them.",
+    ),
+    Reason.IDENTITY_FILE_UNUSABLE: Row(
+        "CredentialFileError", Code.UNAUTHENTICATED, 4, False, "The proxy, certificate or key file cannot be used."
+    ),
     # the verifier: proxy chains
-    Reason.PROXY_MALFORMED: Row("VerifyError", Code.UNAUTHENTICATED, 4, False, "The file or chain is not well-formed PEM or DER."),
-    Reason.PROXY_TOO_LARGE: Row("VerifyError", Code.UNAUTHENTICATED, 4, False, "The chain is larger than any real one."),
+    Reason.PROXY_MALFORMED: Row(
+        "VerifyError", Code.UNAUTHENTICATED, 4, False, "The file or chain is not well-formed PEM or DER."
+    ),
+    Reason.PROXY_TOO_LARGE: Row(
+        "VerifyError", Code.UNAUTHENTICATED, 4, False, "The chain is larger than any real one."
+    ),
     Reason.PROXY_EMPTY: Row("VerifyError", Code.UNAUTHENTICATED, 4, False, "There is no certificate in it."),
-    Reason.PROXY_EXTRA_CERTIFICATE: Row("VerifyError", Code.UNAUTHENTICATED, 4, False, "It holds a certificate that is not part of the verified chain."),
-    Reason.CHAIN_UNKNOWN_CA: Row("VerifyError", Code.UNAUTHENTICATED, 4, False, "The chain does not end at a certificate authority that is trusted here."),
+    Reason.PROXY_EXTRA_CERTIFICATE: Row(
+        "VerifyError", Code.UNAUTHENTICATED, 4, False, "It holds a certificate that is not part of the verified chain."
+    ),
+    Reason.CHAIN_UNKNOWN_CA: Row(
+        "VerifyError",
+        Code.UNAUTHENTICATED,
+        4,
+        False,
+        "The chain does not end at a certificate authority that is trusted here.",
+    ),
     Reason.CHAIN_SIGNATURE: Row("VerifyError", Code.UNAUTHENTICATED, 4, False, "A signature in the chain is wrong."),
     Reason.CHAIN_TOO_DEEP: Row("VerifyError", Code.UNAUTHENTICATED, 4, False, "The chain is longer than allowed."),
-    Reason.CERTIFICATE_EXPIRED: Row("VerifyError", Code.UNAUTHENTICATED, 4, False, "A certificate of the chain that is not a proxy has expired."),
+    Reason.CERTIFICATE_EXPIRED: Row(
+        "VerifyError", Code.UNAUTHENTICATED, 4, False, "A certificate of the chain that is not a proxy has expired."
+    ),
     Reason.PROXY_EXPIRED: Row("VerifyError", Code.UNAUTHENTICATED, 4, False, "The proxy has expired; make a new one."),
-    Reason.CERTIFICATE_NOT_YET_VALID: Row("VerifyError", Code.UNAUTHENTICATED, 4, True, "A certificate of the chain is not valid yet; check the clocks."),
-    Reason.CERTIFICATE_REVOKED: Row("VerifyError", Code.UNAUTHENTICATED, 4, False, "A certificate of the chain is revoked."),
-    Reason.CRL_EXPIRED: Row("VerifyError", Code.UNAUTHENTICATED, 4, True, "The revocation list of a certificate authority is out of date; the site must fetch a new one."),
-    Reason.CRL_MISSING: Row("VerifyError", Code.UNAUTHENTICATED, 4, True, "A certificate authority has no revocation list here and the policy wants one."),
-    Reason.CRL_INVALID: Row("VerifyError", Code.UNAUTHENTICATED, 4, False, "The revocation list of a certificate authority is not genuine."),
-    Reason.SIGNING_POLICY_MISSING: Row("VerifyError", Code.UNAUTHENTICATED, 4, False, "The certificate authority has no signing_policy file here."),
-    Reason.SIGNING_POLICY_VIOLATION: Row("VerifyError", Code.UNAUTHENTICATED, 4, False, "The certificate authority may not sign this name by its signing_policy."),
-    Reason.SIGNING_POLICY_MALFORMED: Row("VerifyError", Code.UNAUTHENTICATED, 4, False, "The signing_policy file of the certificate authority cannot be read."),
-    Reason.CA_AS_END_ENTITY: Row("VerifyError", Code.UNAUTHENTICATED, 4, False, "A certificate authority's own certificate was used as a person's."),
-    Reason.CA_INVALID: Row("VerifyError", Code.UNAUTHENTICATED, 4, False, "A certificate signed others without being a certificate authority."),
-    Reason.PROXY_NOT_CRITICAL: Row("VerifyError", Code.UNAUTHENTICATED, 4, False, "The proxyCertInfo extension is not critical."),
-    Reason.PROXY_INFO_MALFORMED: Row("VerifyError", Code.UNAUTHENTICATED, 4, False, "The proxyCertInfo extension is not well formed or stands twice."),
-    Reason.PROXY_POLICY_UNSUPPORTED: Row("VerifyError", Code.UNAUTHENTICATED, 4, False, "The proxy's policy language is not one that speaks for its owner."),
-    Reason.PROXY_PATH_LENGTH: Row("VerifyError", Code.UNAUTHENTICATED, 4, False, "A proxy was extended further than it allows."),
-    Reason.PROXY_FULL_UNDER_LIMITED: Row("VerifyError", Code.UNAUTHENTICATED, 4, False, "A full proxy follows a limited one."),
-    Reason.PROXY_NAME: Row("VerifyError", Code.UNAUTHENTICATED, 4, False, "A proxy's subject is not its issuer's plus one common name."),
-    Reason.PROXY_KEY_USAGE: Row("VerifyError", Code.UNAUTHENTICATED, 4, False, "The key usage of a certificate forbids what it was used for."),
-    Reason.PROXY_FORBIDDEN_EXTENSION: Row("VerifyError", Code.UNAUTHENTICATED, 4, False, "A proxy carries an extension that RFC 3820 forbids."),
-    Reason.PROXY_LEGACY: Row("VerifyError", Code.UNAUTHENTICATED, 4, False, "The proxy is of a kind older than RFC 3820."),
-    Reason.KEY_TOO_WEAK: Row("VerifyError", Code.UNAUTHENTICATED, 4, False, "A key of the chain is too short or of a kind that is not accepted."),
-    Reason.SIGNATURE_WEAK: Row("VerifyError", Code.UNAUTHENTICATED, 4, False, "A certificate is signed with a broken hash."),
-    Reason.KEY_MISMATCH: Row("VerifyError", Code.UNAUTHENTICATED, 4, False, "The private key does not belong to the leaf certificate."),
+    Reason.CERTIFICATE_NOT_YET_VALID: Row(
+        "VerifyError", Code.UNAUTHENTICATED, 4, True, "A certificate of the chain is not valid yet; check the clocks."
+    ),
+    Reason.CERTIFICATE_REVOKED: Row(
+        "VerifyError", Code.UNAUTHENTICATED, 4, False, "A certificate of the chain is revoked."
+    ),
+    Reason.CRL_EXPIRED: Row(
+        "VerifyError",
+        Code.UNAUTHENTICATED,
+        4,
+        True,
+        "The revocation list of a certificate authority is out of date; the site must fetch a new one.",
+    ),
+    Reason.CRL_MISSING: Row(
+        "VerifyError",
+        Code.UNAUTHENTICATED,
+        4,
+        True,
+        "A certificate authority has no revocation list here and the policy wants one.",
+    ),
+    Reason.CRL_INVALID: Row(
+        "VerifyError", Code.UNAUTHENTICATED, 4, False, "The revocation list of a certificate authority is not genuine."
+    ),
+    Reason.SIGNING_POLICY_MISSING: Row(
+        "VerifyError", Code.UNAUTHENTICATED, 4, False, "The certificate authority has no signing_policy file here."
+    ),
+    Reason.SIGNING_POLICY_VIOLATION: Row(
+        "VerifyError",
+        Code.UNAUTHENTICATED,
+        4,
+        False,
+        "The certificate authority may not sign this name by its signing_policy.",
+    ),
+    Reason.SIGNING_POLICY_MALFORMED: Row(
+        "VerifyError",
+        Code.UNAUTHENTICATED,
+        4,
+        False,
+        "The signing_policy file of the certificate authority cannot be read.",
+    ),
+    Reason.CA_AS_END_ENTITY: Row(
+        "VerifyError",
+        Code.UNAUTHENTICATED,
+        4,
+        False,
+        "A certificate authority's own certificate was used as a person's.",
+    ),
+    Reason.CA_INVALID: Row(
+        "VerifyError",
+        Code.UNAUTHENTICATED,
+        4,
+        False,
+        "A certificate signed others without being a certificate authority.",
+    ),
+    Reason.PROXY_NOT_CRITICAL: Row(
+        "VerifyError", Code.UNAUTHENTICATED, 4, False, "The proxyCertInfo extension is not critical."
+    ),
+    Reason.PROXY_INFO_MALFORMED: Row(
+        "VerifyError", Code.UNAUTHENTICATED, 4, False, "The proxyCertInfo extension is not well formed or stands twice."
+    ),
+    Reason.PROXY_POLICY_UNSUPPORTED: Row(
+        "VerifyError",
+        Code.UNAUTHENTICATED,
+        4,
+        False,
+        "The proxy's policy language is not one that speaks for its owner.",
+    ),
+    Reason.PROXY_PATH_LENGTH: Row(
+        "VerifyError", Code.UNAUTHENTICATED, 4, False, "A proxy was extended further than it allows."
+    ),
+    Reason.PROXY_FULL_UNDER_LIMITED: Row(
+        "VerifyError", Code.UNAUTHENTICATED, 4, False, "A full proxy follows a limited one."
+    ),
+    Reason.PROXY_NAME: Row(
+        "VerifyError", Code.UNAUTHENTICATED, 4, False, "A proxy's subject is not its issuer's plus one common name."
+    ),
+    Reason.PROXY_KEY_USAGE: Row(
+        "VerifyError", Code.UNAUTHENTICATED, 4, False, "The key usage of a certificate forbids what it was used for."
+    ),
+    Reason.PROXY_FORBIDDEN_EXTENSION: Row(
+        "VerifyError", Code.UNAUTHENTICATED, 4, False, "A proxy carries an extension that RFC 3820 forbids."
+    ),
+    Reason.PROXY_LEGACY: Row(
+        "VerifyError", Code.UNAUTHENTICATED, 4, False, "The proxy is of a kind older than RFC 3820."
+    ),
+    Reason.KEY_TOO_WEAK: Row(
+        "VerifyError",
+        Code.UNAUTHENTICATED,
+        4,
+        False,
+        "A key of the chain is too short or of a kind that is not accepted.",
+    ),
+    Reason.SIGNATURE_WEAK: Row(
+        "VerifyError", Code.UNAUTHENTICATED, 4, False, "A certificate is signed with a broken hash."
+    ),
+    Reason.KEY_MISMATCH: Row(
+        "VerifyError", Code.UNAUTHENTICATED, 4, False, "The private key does not belong to the leaf certificate."
+    ),
     Reason.KEY_MISSING: Row("VerifyError", Code.UNAUTHENTICATED, 4, False, "There is no private key in the file."),
-    Reason.CA_DIRECTORY_UNUSABLE: Row("VerifyError", Code.UNAVAILABLE, 4, False, "The directory of trusted certificate authorities cannot be used."),
+    Reason.CA_DIRECTORY_UNUSABLE: Row(
+        "VerifyError", Code.UNAVAILABLE, 4, False, "The directory of trusted certificate authorities cannot be used."
+    ),
     Reason.PROXY_LIMITED: Row("VerifyError", Code.UNAUTHENTICATED, 4, False, "Limited proxies are not accepted here."),
-    Reason.LIFETIME_TOO_LONG: Row("VerifyError", Code.UNAUTHENTICATED, 4, False, "The proxy is valid for longer than the policy allows."),
-    Reason.NAME_UNSUPPORTED: Row("VerifyError", Code.UNAUTHENTICATED, 4, False, "A name holds characters that could be mistaken for another name."),
-    Reason.CRITICAL_EXTENSION: Row("VerifyError", Code.UNAUTHENTICATED, 4, False, "A certificate carries a critical extension that is not understood."),
-    Reason.NOT_A_PROXY: Row("VerifyError", Code.UNAUTHENTICATED, 4, False, "A bare certificate was given where a proxy is needed."),
+    Reason.LIFETIME_TOO_LONG: Row(
+        "VerifyError", Code.UNAUTHENTICATED, 4, False, "The proxy is valid for longer than the policy allows."
+    ),
+    Reason.NAME_UNSUPPORTED: Row(
+        "VerifyError",
+        Code.UNAUTHENTICATED,
+        4,
+        False,
+        "A name holds characters that could be mistaken for another name.",
+    ),
+    Reason.CRITICAL_EXTENSION: Row(
+        "VerifyError",
+        Code.UNAUTHENTICATED,
+        4,
+        False,
+        "A certificate carries a critical extension that is not understood.",
+    ),
+    Reason.NOT_A_PROXY: Row(
+        "VerifyError", Code.UNAUTHENTICATED, 4, False, "A bare certificate was given where a proxy is needed."
+    ),
     Reason.VERIFY_INTERNAL: Row("VerifyError", Code.INTERNAL, 1, False, "The verifier met a fault of its own."),
     # the verifier: VOMS attributes
-    Reason.VOMS_MALFORMED: Row("VerifyError", Code.UNAUTHENTICATED, 4, False, "The VOMS attribute certificate is not strict DER of the known shape."),
-    Reason.VOMS_TOO_LARGE: Row("VerifyError", Code.UNAUTHENTICATED, 4, False, "There are more or larger VOMS attributes than any real server gives."),
-    Reason.VOMS_DUPLICATE: Row("VerifyError", Code.UNAUTHENTICATED, 4, False, "A proxy carries the VOMS extension twice."),
-    Reason.VOMS_VERSION: Row("VerifyError", Code.UNAUTHENTICATED, 4, False, "The attribute certificate is not version 2."),
-    Reason.VOMS_ALGORITHM: Row("VerifyError", Code.UNAUTHENTICATED, 4, False, "The attribute certificate is signed with an algorithm that is not accepted."),
-    Reason.VOMS_HOLDER: Row("VerifyError", Code.UNAUTHENTICATED, 4, False, "The attribute certificate was made for somebody else."),
-    Reason.VOMS_ISSUER: Row("VerifyError", Code.UNAUTHENTICATED, 4, False, "The issuer of the attribute certificate is not the one that signed it."),
+    Reason.VOMS_MALFORMED: Row(
+        "VerifyError",
+        Code.UNAUTHENTICATED,
+        4,
+        False,
+        "The VOMS attribute certificate is not strict DER of the known shape.",
+    ),
+    Reason.VOMS_TOO_LARGE: Row(
+        "VerifyError",
+        Code.UNAUTHENTICATED,
+        4,
+        False,
+        "There are more or larger VOMS attributes than any real server gives.",
+    ),
+    Reason.VOMS_DUPLICATE: Row(
+        "VerifyError", Code.UNAUTHENTICATED, 4, False, "A proxy carries the VOMS extension twice."
+    ),
+    Reason.VOMS_VERSION: Row(
+        "VerifyError", Code.UNAUTHENTICATED, 4, False, "The attribute certificate is not version 2."
+    ),
+    Reason.VOMS_ALGORITHM: Row(
+        "VerifyError",
+        Code.UNAUTHENTICATED,
+        4,
+        False,
+        "The attribute certificate is signed with an algorithm that is not accepted.",
+    ),
+    Reason.VOMS_HOLDER: Row(
+        "VerifyError", Code.UNAUTHENTICATED, 4, False, "The attribute certificate was made for somebody else."
+    ),
+    Reason.VOMS_ISSUER: Row(
+        "VerifyError",
+        Code.UNAUTHENTICATED,
+        4,
+        False,
+        "The issuer of the attribute certificate is not the one that signed it.",
+    ),
     Reason.VOMS_EXPIRED: Row("VerifyError", Code.UNAUTHENTICATED, 4, False, "The VOMS attributes have expired."),
-    Reason.VOMS_NOT_YET_VALID: Row("VerifyError", Code.UNAUTHENTICATED, 4, True, "The VOMS attributes are not valid yet; check the clocks."),
-    Reason.VOMS_LIFETIME: Row("VerifyError", Code.UNAUTHENTICATED, 4, False, "The VOMS attributes are valid for no time or for longer than the policy allows."),
-    Reason.VOMS_ATTRIBUTES: Row("VerifyError", Code.UNAUTHENTICATED, 4, False, "The attribute certificate does not hold exactly one list of attributes."),
-    Reason.VOMS_FQAN: Row("VerifyError", Code.UNAUTHENTICATED, 4, False, "An attribute is not a well-formed FQAN of its VO."),
-    Reason.VOMS_EXTENSION: Row("VerifyError", Code.UNAUTHENTICATED, 4, False, "The attribute certificate carries an extension that is unknown and critical, or one twice."),
-    Reason.VOMS_TARGET: Row("VerifyError", Code.UNAUTHENTICATED, 4, False, "The VOMS attributes are meant for other hosts."),
-    Reason.VOMS_AUTHORITY_KEY: Row("VerifyError", Code.UNAUTHENTICATED, 4, False, "The attribute certificate names another signing key."),
-    Reason.VOMS_LSC_MISSING: Row("VerifyError", Code.UNAUTHENTICATED, 4, False, "The VOMS server has no .lsc file here."),
-    Reason.VOMS_LSC_UNUSABLE: Row("VerifyError", Code.UNAUTHENTICATED, 4, False, "The .lsc file of the VOMS server cannot be trusted or read."),
-    Reason.VOMS_LSC_MISMATCH: Row("VerifyError", Code.UNAUTHENTICATED, 4, False, "The VOMS server's certificates are not those its .lsc file names."),
-    Reason.VOMS_AA_CHAIN: Row("VerifyError", Code.UNAUTHENTICATED, 4, False, "The VOMS server's certificate is not genuine here."),
-    Reason.VOMS_AA_REVOKED: Row("VerifyError", Code.UNAUTHENTICATED, 4, False, "The VOMS server's certificate is revoked."),
-    Reason.VOMS_SIGNATURE: Row("VerifyError", Code.UNAUTHENTICATED, 4, False, "The signature of the attribute certificate is wrong."),
-    Reason.VOMS_URI: Row("VerifyError", Code.UNAUTHENTICATED, 4, False, "The attribute certificate does not say properly which VOMS server made it."),
+    Reason.VOMS_NOT_YET_VALID: Row(
+        "VerifyError", Code.UNAUTHENTICATED, 4, True, "The VOMS attributes are not valid yet; check the clocks."
+    ),
+    Reason.VOMS_LIFETIME: Row(
+        "VerifyError",
+        Code.UNAUTHENTICATED,
+        4,
+        False,
+        "The VOMS attributes are valid for no time or for longer than the policy allows.",
+    ),
+    Reason.VOMS_ATTRIBUTES: Row(
+        "VerifyError",
+        Code.UNAUTHENTICATED,
+        4,
+        False,
+        "The attribute certificate does not hold exactly one list of attributes.",
+    ),
+    Reason.VOMS_FQAN: Row(
+        "VerifyError", Code.UNAUTHENTICATED, 4, False, "An attribute is not a well-formed FQAN of its VO."
+    ),
+    Reason.VOMS_EXTENSION: Row(
+        "VerifyError",
+        Code.UNAUTHENTICATED,
+        4,
+        False,
+        "The attribute certificate carries an extension that is unknown and critical, or one twice.",
+    ),
+    Reason.VOMS_TARGET: Row(
+        "VerifyError", Code.UNAUTHENTICATED, 4, False, "The VOMS attributes are meant for other hosts."
+    ),
+    Reason.VOMS_AUTHORITY_KEY: Row(
+        "VerifyError", Code.UNAUTHENTICATED, 4, False, "The attribute certificate names another signing key."
+    ),
+    Reason.VOMS_LSC_MISSING: Row(
+        "VerifyError", Code.UNAUTHENTICATED, 4, False, "The VOMS server has no .lsc file here."
+    ),
+    Reason.VOMS_LSC_UNUSABLE: Row(
+        "VerifyError", Code.UNAUTHENTICATED, 4, False, "The .lsc file of the VOMS server cannot be trusted or read."
+    ),
+    Reason.VOMS_LSC_MISMATCH: Row(
+        "VerifyError",
+        Code.UNAUTHENTICATED,
+        4,
+        False,
+        "The VOMS server's certificates are not those its .lsc file names.",
+    ),
+    Reason.VOMS_AA_CHAIN: Row(
+        "VerifyError", Code.UNAUTHENTICATED, 4, False, "The VOMS server's certificate is not genuine here."
+    ),
+    Reason.VOMS_AA_REVOKED: Row(
+        "VerifyError", Code.UNAUTHENTICATED, 4, False, "The VOMS server's certificate is revoked."
+    ),
+    Reason.VOMS_SIGNATURE: Row(
+        "VerifyError", Code.UNAUTHENTICATED, 4, False, "The signature of the attribute certificate is wrong."
+    ),
+    Reason.VOMS_URI: Row(
+        "VerifyError",
+        Code.UNAUTHENTICATED,
+        4,
+        False,
+        "The attribute certificate does not say properly which VOMS server made it.",
+    ),
     # the helper: caller and mapping
-    Reason.CALLER_NOT_ALLOWED: Row("HelperDenied", Code.PERMISSION_DENIED, 4, False, "This local account may not use the helper."),
-    Reason.CALLER_VO_BOUNDS: Row("HelperDenied", Code.PERMISSION_DENIED, 4, False, "This pilot may not run payloads of that VO or group."),
-    Reason.CALLER_ACCOUNT_BOUNDS: Row("HelperDenied", Code.PERMISSION_DENIED, 4, False, "This pilot may not run payloads under that account."),
+    Reason.CALLER_NOT_ALLOWED: Row(
+        "HelperDenied", Code.PERMISSION_DENIED, 4, False, "This local account may not use the helper."
+    ),
+    Reason.CALLER_VO_BOUNDS: Row(
+        "HelperDenied", Code.PERMISSION_DENIED, 4, False, "This pilot may not run payloads of that VO or group."
+    ),
+    Reason.CALLER_ACCOUNT_BOUNDS: Row(
+        "HelperDenied", Code.PERMISSION_DENIED, 4, False, "This pilot may not run payloads under that account."
+    ),
     Reason.OWNER_BANNED: Row("HelperDenied", Code.PERMISSION_DENIED, 4, False, "The owner is banned at this site."),
-    Reason.NO_MAPPING: Row("HelperDenied", Code.PERMISSION_DENIED, 4, False, "No line of the site's map files fits this owner."),
+    Reason.NO_MAPPING: Row(
+        "HelperDenied", Code.PERMISSION_DENIED, 4, False, "No line of the site's map files fits this owner."
+    ),
     Reason.MAP_FILE_MALFORMED: Row("HelperDenied", Code.PERMISSION_DENIED, 4, False, "A map file has a broken line."),
-    Reason.MAP_FILE_UNUSABLE: Row("HelperDenied", Code.PERMISSION_DENIED, 4, False, "A map file is missing or cannot be trusted."),
-    Reason.POOL_EXHAUSTED: Row("HelperDenied", Code.RESOURCE_EXHAUSTED, 4, True, "All accounts of the pool are leased."),
-    Reason.POOL_UNUSABLE: Row("HelperDenied", Code.PERMISSION_DENIED, 4, False, "The directory of pool leases cannot be used."),
-    Reason.POOL_LEASE_CONFLICT: Row("HelperDenied", Code.PERMISSION_DENIED, 4, False, "The owner's pool lease contradicts the map."),
-    Reason.ACCOUNT_UNKNOWN: Row("HelperDenied", Code.PERMISSION_DENIED, 4, False, "The mapped account does not exist on this machine."),
-    Reason.ACCOUNT_FORBIDDEN: Row("HelperDenied", Code.PERMISSION_DENIED, 4, False, "The mapped account or its uid is one that never runs payloads."),
-    Reason.GROUP_FORBIDDEN: Row("HelperDenied", Code.PERMISSION_DENIED, 4, False, "A group of the mapped account never runs payloads."),
-    Reason.ACCOUNT_LOOKUP: Row("HelperSystemError", Code.UNAVAILABLE, 1, True, "The account database could not be asked."),
-    Reason.ACCOUNT_IN_USE: Row("HelperDenied", Code.RESOURCE_EXHAUSTED, 4, True, "Another owner's payload still runs under the account."),
+    Reason.MAP_FILE_UNUSABLE: Row(
+        "HelperDenied", Code.PERMISSION_DENIED, 4, False, "A map file is missing or cannot be trusted."
+    ),
+    Reason.POOL_EXHAUSTED: Row(
+        "HelperDenied", Code.RESOURCE_EXHAUSTED, 4, True, "All accounts of the pool are leased."
+    ),
+    Reason.POOL_UNUSABLE: Row(
+        "HelperDenied", Code.PERMISSION_DENIED, 4, False, "The directory of pool leases cannot be used."
+    ),
+    Reason.POOL_LEASE_CONFLICT: Row(
+        "HelperDenied", Code.PERMISSION_DENIED, 4, False, "The owner's pool lease contradicts the map."
+    ),
+    Reason.ACCOUNT_UNKNOWN: Row(
+        "HelperDenied", Code.PERMISSION_DENIED, 4, False, "The mapped account does not exist on this machine."
+    ),
+    Reason.ACCOUNT_FORBIDDEN: Row(
+        "HelperDenied",
+        Code.PERMISSION_DENIED,
+        4,
+        False,
+        "The mapped account or its uid is one that never runs payloads.",
+    ),
+    Reason.GROUP_FORBIDDEN: Row(
+        "HelperDenied", Code.PERMISSION_DENIED, 4, False, "A group of the mapped account never runs payloads."
+    ),
+    Reason.ACCOUNT_LOOKUP: Row(
+        "HelperSystemError", Code.UNAVAILABLE, 1, True, "The account database could not be asked."
+    ),
+    Reason.ACCOUNT_IN_USE: Row(
+        "HelperDenied", Code.RESOURCE_EXHAUSTED, 4, True, "Another owner's payload still runs under the account."
+    ),
     # the helper: the machine
     Reason.HELPER_USAGE: Row("HelperUsageError", Code.INVALID_ARGUMENT, 2, False, "The helper was called wrongly."),
-    Reason.HELPER_PRIVILEGE: Row("HelperSystemError", Code.FAILED_PRECONDITION, 1, False, "The helper is not installed set-user-id root, or lacks a capability."),
-    Reason.HELPER_NO_NEW_PRIVS: Row("HelperSystemError", Code.FAILED_PRECONDITION, 1, False, "no_new_privs is set, so the helper cannot switch."),
-    Reason.HELPER_USER_NAMESPACE: Row("HelperSystemError", Code.FAILED_PRECONDITION, 1, False, "The helper was started in a child user namespace."),
-    Reason.HELPER_LIMITS: Row("HelperSystemError", Code.FAILED_PRECONDITION, 1, False, "A resource limit of the caller is too small for the helper."),
-    Reason.HELPER_CONFIG_UNUSABLE: Row("HelperSystemError", Code.FAILED_PRECONDITION, 1, False, "The helper's configuration file is missing or others could have changed it."),
-    Reason.HELPER_CONFIG_INVALID: Row("HelperSystemError", Code.FAILED_PRECONDITION, 1, False, "The helper's configuration file has an error."),
-    Reason.AUDIT_UNAVAILABLE: Row("HelperSystemError", Code.UNAVAILABLE, 1, True, "The helper cannot write its audit record."),
-    Reason.PROXY_FILE_UNUSABLE: Row("HelperUsageError", Code.FAILED_PRECONDITION, 2, False, "The proxy file cannot be used: owner, mode, kind or size."),
-    Reason.VERIFIER_FAILED: Row("HelperDenied", Code.UNAVAILABLE, 1, True, "The verifying process died or did not answer."),
-    Reason.VERIFIER_RECORD: Row("HelperDenied", Code.INTERNAL, 1, False, "The verifying process gave an impossible answer."),
+    Reason.HELPER_PRIVILEGE: Row(
+        "HelperSystemError",
+        Code.FAILED_PRECONDITION,
+        1,
+        False,
+        "The helper is not installed set-user-id root, or lacks a capability.",
+    ),
+    Reason.HELPER_NO_NEW_PRIVS: Row(
+        "HelperSystemError", Code.FAILED_PRECONDITION, 1, False, "no_new_privs is set, so the helper cannot switch."
+    ),
+    Reason.HELPER_USER_NAMESPACE: Row(
+        "HelperSystemError", Code.FAILED_PRECONDITION, 1, False, "The helper was started in a child user namespace."
+    ),
+    Reason.HELPER_LIMITS: Row(
+        "HelperSystemError",
+        Code.FAILED_PRECONDITION,
+        1,
+        False,
+        "A resource limit of the caller is too small for the helper.",
+    ),
+    Reason.HELPER_CONFIG_UNUSABLE: Row(
+        "HelperSystemError",
+        Code.FAILED_PRECONDITION,
+        1,
+        False,
+        "The helper's configuration file is missing or others could have changed it.",
+    ),
+    Reason.HELPER_CONFIG_INVALID: Row(
+        "HelperSystemError", Code.FAILED_PRECONDITION, 1, False, "The helper's configuration file has an error."
+    ),
+    Reason.AUDIT_UNAVAILABLE: Row(
+        "HelperSystemError", Code.UNAVAILABLE, 1, True, "The helper cannot write its audit record."
+    ),
+    Reason.PROXY_FILE_UNUSABLE: Row(
+        "HelperUsageError",
+        Code.FAILED_PRECONDITION,
+        2,
+        False,
+        "The proxy file cannot be used: owner, mode, kind or size.",
+    ),
+    Reason.VERIFIER_FAILED: Row(
+        "HelperDenied", Code.UNAVAILABLE, 1, True, "The verifying process died or did not answer."
+    ),
+    Reason.VERIFIER_RECORD: Row(
+        "HelperDenied", Code.INTERNAL, 1, False, "The verifying process gave an impossible answer."
+    ),
     Reason.HELPER_SYSTEM: Row("HelperSystemError", Code.UNAVAILABLE, 1, True, "A system call of the helper failed."),
-    Reason.SWITCH_FAILED: Row("HelperSystemError", Code.FAILED_PRECONDITION, 1, False, "The identity switch was not complete."),
-    Reason.TARGET_PROXY_UNUSABLE: Row("HelperUsageError", Code.FAILED_PRECONDITION, 2, False, "The payload's copy of the proxy cannot be written there."),
-    Reason.COMMAND_UNUSABLE: Row("HelperUsageError", Code.FAILED_PRECONDITION, 2, False, "The command cannot be executed."),
-    Reason.CGROUP_FAILED: Row("HelperSystemError", Code.UNAVAILABLE, 1, True, "The payload's cgroup could not be made."),
-    Reason.FRONT_LOST: Row("HelperSystemError", Code.UNAVAILABLE, 1, True, "The caller's process ended before the payload did."),
-    Reason.CLEANUP_INCOMPLETE: Row("HelperSystemError", Code.UNAVAILABLE, 1, True, "Something of the payload could not be removed."),
-    Reason.HELPER_NOT_INSTALLED: Row("HelperSystemError", Code.FAILED_PRECONDITION, 1, False, "The helper program is not where the configuration says."),
-    Reason.HOME_UNUSABLE: Row("HelperDenied", Code.FAILED_PRECONDITION, 1, False, "The mapped account's home directory cannot be used."),
+    Reason.SWITCH_FAILED: Row(
+        "HelperSystemError", Code.FAILED_PRECONDITION, 1, False, "The identity switch was not complete."
+    ),
+    Reason.TARGET_PROXY_UNUSABLE: Row(
+        "HelperUsageError",
+        Code.FAILED_PRECONDITION,
+        2,
+        False,
+        "The payload's copy of the proxy cannot be written there.",
+    ),
+    Reason.COMMAND_UNUSABLE: Row(
+        "HelperUsageError", Code.FAILED_PRECONDITION, 2, False, "The command cannot be executed."
+    ),
+    Reason.CGROUP_FAILED: Row(
+        "HelperSystemError", Code.UNAVAILABLE, 1, True, "The payload's cgroup could not be made."
+    ),
+    Reason.FRONT_LOST: Row(
+        "HelperSystemError", Code.UNAVAILABLE, 1, True, "The caller's process ended before the payload did."
+    ),
+    Reason.CLEANUP_INCOMPLETE: Row(
+        "HelperSystemError", Code.UNAVAILABLE, 1, True, "Something of the payload could not be removed."
+    ),
+    Reason.HELPER_NOT_INSTALLED: Row(
+        "HelperSystemError",
+        Code.FAILED_PRECONDITION,
+        1,
+        False,
+        "The helper program is not where the configuration says.",
+    ),
+    Reason.HOME_UNUSABLE: Row(
+        "HelperDenied", Code.FAILED_PRECONDITION, 1, False, "The mapped account's home directory cannot be used."
+    ),
     # credentials
     Reason.CREDENTIAL_NOT_FOUND: Row("CredentialError", Code.NOT_FOUND, 3, False, "No such credential."),
-    Reason.CREDENTIAL_EXPIRED: Row("CredentialError", Code.FAILED_PRECONDITION, 4, False, "The stored credential has expired; delegate a new one."),
-    Reason.CREDENTIAL_TOO_SHORT: Row("CredentialError", Code.FAILED_PRECONDITION, 4, False, "The credential does not live long enough; delegate a new one."),
-    Reason.CREDENTIAL_DESTROYED: Row("CredentialError", Code.FAILED_PRECONDITION, 4, False, "The credential was destroyed; delegate a new one."),
+    Reason.CREDENTIAL_EXPIRED: Row(
+        "CredentialError", Code.FAILED_PRECONDITION, 4, False, "The stored credential has expired; delegate a new one."
+    ),
+    Reason.CREDENTIAL_TOO_SHORT: Row(
+        "CredentialError",
+        Code.FAILED_PRECONDITION,
+        4,
+        False,
+        "The credential does not live long enough; delegate a new one.",
+    ),
+    Reason.CREDENTIAL_DESTROYED: Row(
+        "CredentialError", Code.FAILED_PRECONDITION, 4, False, "The credential was destroyed; delegate a new one."
+    ),
     Reason.CREDENTIAL_REVOKED: Row("CredentialError", Code.FAILED_PRECONDITION, 4, False, "The credential is revoked."),
-    Reason.DELEGATION_NOT_FOUND: Row("CredentialError", Code.NOT_FOUND, 3, True, "The delegation is unknown, over or too old; begin anew."),
-    Reason.DELEGATION_KEY_MISMATCH: Row("CredentialError", Code.INVALID_ARGUMENT, 4, False, "The proxy was made for another key than the service asked for."),
-    Reason.DELEGATION_WRONG_OWNER: Row("CredentialError", Code.PERMISSION_DENIED, 4, False, "The proxy belongs to somebody else than the caller."),
-    Reason.RETRIEVAL_KEY_WRONG: Row("CredentialError", Code.PERMISSION_DENIED, 4, False, "The retrieval key does not open the credential."),
-    Reason.TOKEN_INVALID: Row("CredentialError", Code.PERMISSION_DENIED, 4, False, "The credential token is not genuine."),
-    Reason.TOKEN_EXPIRED: Row("CredentialError", Code.PERMISSION_DENIED, 4, True, "The credential token is too old; ask for a fresh one."),
-    Reason.TOKEN_USED: Row("CredentialError", Code.PERMISSION_DENIED, 4, False, "The credential token was used before."),
-    Reason.TOKEN_FOREIGN: Row("CredentialError", Code.PERMISSION_DENIED, 4, False, "The credential token was made for another pilot."),
-    Reason.CSR_INVALID: Row("CredentialError", Code.INVALID_ARGUMENT, 2, False, "The certificate request is not well formed or not signed by its own key."),
-    Reason.KEY_KIND_REFUSED: Row("CredentialError", Code.INVALID_ARGUMENT, 2, False, "This kind or size of key is not accepted."),
+    Reason.DELEGATION_NOT_FOUND: Row(
+        "CredentialError", Code.NOT_FOUND, 3, True, "The delegation is unknown, over or too old; begin anew."
+    ),
+    Reason.DELEGATION_KEY_MISMATCH: Row(
+        "CredentialError",
+        Code.INVALID_ARGUMENT,
+        4,
+        False,
+        "The proxy was made for another key than the service asked for.",
+    ),
+    Reason.DELEGATION_WRONG_OWNER: Row(
+        "CredentialError", Code.PERMISSION_DENIED, 4, False, "The proxy belongs to somebody else than the caller."
+    ),
+    Reason.RETRIEVAL_KEY_WRONG: Row(
+        "CredentialError", Code.PERMISSION_DENIED, 4, False, "The retrieval key does not open the credential."
+    ),
+    Reason.TOKEN_INVALID: Row(
+        "CredentialError", Code.PERMISSION_DENIED, 4, False, "The credential token is not genuine."
+    ),
+    Reason.TOKEN_EXPIRED: Row(
+        "CredentialError", Code.PERMISSION_DENIED, 4, True, "The credential token is too old; ask for a fresh one."
+    ),
+    Reason.TOKEN_USED: Row(
+        "CredentialError", Code.PERMISSION_DENIED, 4, False, "The credential token was used before."
+    ),
+    Reason.TOKEN_FOREIGN: Row(
+        "CredentialError", Code.PERMISSION_DENIED, 4, False, "The credential token was made for another pilot."
+    ),
+    Reason.CSR_INVALID: Row(
+        "CredentialError",
+        Code.INVALID_ARGUMENT,
+        2,
+        False,
+        "The certificate request is not well formed or not signed by its own key.",
+    ),
+    Reason.KEY_KIND_REFUSED: Row(
+        "CredentialError", Code.INVALID_ARGUMENT, 2, False, "This kind or size of key is not accepted."
+    ),
     # jobs and leases
     Reason.JOB_NOT_FOUND: Row("NotFoundError", Code.NOT_FOUND, 3, False, "No such job."),
-    Reason.JOB_SPEC_INVALID: Row("RequestError", Code.INVALID_ARGUMENT, 2, False, "The job's description has an error."),
-    Reason.JOB_TOO_LARGE: Row("RequestError", Code.INVALID_ARGUMENT, 2, False, "The job asks for more than the service allows."),
+    Reason.JOB_SPEC_INVALID: Row(
+        "RequestError", Code.INVALID_ARGUMENT, 2, False, "The job's description has an error."
+    ),
+    Reason.JOB_TOO_LARGE: Row(
+        "RequestError", Code.INVALID_ARGUMENT, 2, False, "The job asks for more than the service allows."
+    ),
     Reason.JOB_FINAL: Row("StateError", Code.FAILED_PRECONDITION, 1, False, "The job is over; its state is final."),
     Reason.LEASE_NOT_FOUND: Row("LeaseError", Code.NOT_FOUND, 3, False, "No such lease."),
-    Reason.LEASE_EXPIRED: Row("LeaseError", Code.FAILED_PRECONDITION, 1, False, "The lease has expired and the job was offered again."),
+    Reason.LEASE_EXPIRED: Row(
+        "LeaseError", Code.FAILED_PRECONDITION, 1, False, "The lease has expired and the job was offered again."
+    ),
     Reason.LEASE_FOREIGN: Row("LeaseError", Code.PERMISSION_DENIED, 4, False, "Another pilot holds this lease."),
     Reason.LEASE_ENDED: Row("LeaseError", Code.FAILED_PRECONDITION, 1, False, "The lease is over."),
-    Reason.TRANSITION_REFUSED: Row("StateError", Code.FAILED_PRECONDITION, 1, False, "The job cannot move to that state from the one it is in."),
-    Reason.TOO_MANY_LEASES: Row("LeaseError", Code.RESOURCE_EXHAUSTED, 1, True, "The pilot holds as many leases as it has slots."),
+    Reason.TRANSITION_REFUSED: Row(
+        "StateError", Code.FAILED_PRECONDITION, 1, False, "The job cannot move to that state from the one it is in."
+    ),
+    Reason.TOO_MANY_LEASES: Row(
+        "LeaseError", Code.RESOURCE_EXHAUSTED, 1, True, "The pilot holds as many leases as it has slots."
+    ),
     Reason.PILOT_NOT_REGISTERED: Row("NotFoundError", Code.NOT_FOUND, 3, True, "No such pilot; register anew."),
-    Reason.OUTCOME_ALREADY_RECORDED: Row("LeaseError", Code.ALREADY_EXISTS, 1, False, "The attempt ended before with another result."),
-    Reason.QUEUE_LIMIT: Row("RequestError", Code.RESOURCE_EXHAUSTED, 1, True, "The owner has as many jobs queued as the service allows."),
+    Reason.OUTCOME_ALREADY_RECORDED: Row(
+        "LeaseError", Code.ALREADY_EXISTS, 1, False, "The attempt ended before with another result."
+    ),
+    Reason.QUEUE_LIMIT: Row(
+        "RequestError", Code.RESOURCE_EXHAUSTED, 1, True, "The owner has as many jobs queued as the service allows."
+    ),
     Reason.CANCELLED_BY_OWNER: Row("StateError", Code.ABORTED, 1, False, "The owner cancelled the job."),
     Reason.ATTEMPTS_EXHAUSTED: Row("StateError", Code.FAILED_PRECONDITION, 1, False, "All attempts at the job failed."),
     Reason.PILOT_LOST: Row("StateError", Code.ABORTED, 1, True, "The pilot stopped reporting."),
     # sandboxes and logs
     Reason.SANDBOX_NOT_FOUND: Row("NotFoundError", Code.NOT_FOUND, 3, False, "No such sandbox."),
-    Reason.SANDBOX_TOO_LARGE: Row("SandboxError", Code.RESOURCE_EXHAUSTED, 2, False, "The sandbox is larger than allowed."),
-    Reason.SANDBOX_DIGEST_MISMATCH: Row("SandboxError", Code.DATA_LOSS, 1, True, "The bytes received are not those announced."),
-    Reason.SANDBOX_TRUNCATED: Row("SandboxError", Code.DATA_LOSS, 1, True, "The sandbox ended before its announced size."),
-    Reason.SANDBOX_UNSAFE_PATH: Row("SandboxError", Code.INVALID_ARGUMENT, 2, False, "A member of the sandbox has an absolute path or leads out of it."),
-    Reason.SANDBOX_UNSAFE_LINK: Row("SandboxError", Code.INVALID_ARGUMENT, 2, False, "A link in the sandbox leads out of it."),
-    Reason.SANDBOX_UNSAFE_MEMBER: Row("SandboxError", Code.INVALID_ARGUMENT, 2, False, "A member of the sandbox is neither file, directory nor link."),
-    Reason.SANDBOX_MALFORMED: Row("SandboxError", Code.INVALID_ARGUMENT, 2, False, "The sandbox is not a gzip-compressed tar archive."),
-    Reason.LOG_OFFSET: Row("RequestError", Code.OUT_OF_RANGE, 1, False, "The log chunk does not follow what is stored."),
+    Reason.SANDBOX_TOO_LARGE: Row(
+        "SandboxError", Code.RESOURCE_EXHAUSTED, 2, False, "The sandbox is larger than allowed."
+    ),
+    Reason.SANDBOX_DIGEST_MISMATCH: Row(
+        "SandboxError", Code.DATA_LOSS, 1, True, "The bytes received are not those announced."
+    ),
+    Reason.SANDBOX_TRUNCATED: Row(
+        "SandboxError", Code.DATA_LOSS, 1, True, "The sandbox ended before its announced size."
+    ),
+    Reason.SANDBOX_UNSAFE_PATH: Row(
+        "SandboxError",
+        Code.INVALID_ARGUMENT,
+        2,
+        False,
+        "A member of the sandbox has an absolute path or leads out of it.",
+    ),
+    Reason.SANDBOX_UNSAFE_LINK: Row(
+        "SandboxError", Code.INVALID_ARGUMENT, 2, False, "A link in the sandbox leads out of it."
+    ),
+    Reason.SANDBOX_UNSAFE_MEMBER: Row(
+        "SandboxError", Code.INVALID_ARGUMENT, 2, False, "A member of the sandbox is neither file, directory nor link."
+    ),
+    Reason.SANDBOX_MALFORMED: Row(
+        "SandboxError", Code.INVALID_ARGUMENT, 2, False, "The sandbox is not a gzip-compressed tar archive."
+    ),
+    Reason.LOG_OFFSET: Row(
+        "RequestError", Code.OUT_OF_RANGE, 1, False, "The log chunk does not follow what is stored."
+    ),
     Reason.OUTPUT_MISSING: Row("SandboxError", Code.FAILED_PRECONDITION, 1, False, "A declared output was not made."),
     # the pilot and the wrapper
-    Reason.WRAPPER_PROTOCOL: Row("PilotError", Code.INTERNAL, 1, True, "The wrapper said something it may not say, or nothing."),
+    Reason.WRAPPER_PROTOCOL: Row(
+        "PilotError", Code.INTERNAL, 1, True, "The wrapper said something it may not say, or nothing."
+    ),
     Reason.PAYLOAD_FAILED: Row("PilotError", Code.ABORTED, 1, False, "The payload ended with an error."),
     Reason.LIMIT_WALL_TIME: Row("PilotError", Code.ABORTED, 1, False, "The payload ran longer than it may."),
     Reason.LIMIT_MEMORY: Row("PilotError", Code.ABORTED, 1, False, "The payload used more memory than it may."),
     Reason.LIMIT_DISK: Row("PilotError", Code.ABORTED, 1, False, "The payload used more disk than it may."),
     Reason.LIMIT_CPU_TIME: Row("PilotError", Code.ABORTED, 1, False, "The payload used more CPU time than it may."),
-    Reason.HELPER_PROBE_FAILED: Row("PilotError", Code.FAILED_PRECONDITION, 1, False, "The helper does not work on this node; the pilot takes no job."),
+    Reason.HELPER_PROBE_FAILED: Row(
+        "PilotError",
+        Code.FAILED_PRECONDITION,
+        1,
+        False,
+        "The helper does not work on this node; the pilot takes no job.",
+    ),
     Reason.PILOT_DRAINING: Row("PilotError", Code.ABORTED, 1, True, "The pilot is leaving and starts nothing new."),
-    Reason.WORKSPACE_UNUSABLE: Row("PilotError", Code.FAILED_PRECONDITION, 1, True, "The pilot's work directory cannot be used."),
+    Reason.WORKSPACE_UNUSABLE: Row(
+        "PilotError", Code.FAILED_PRECONDITION, 1, True, "The pilot's work directory cannot be used."
+    ),
     Reason.COMMAND_NOT_FOUND: Row("PilotError", Code.ABORTED, 1, False, "The payload's program was not found."),
-    Reason.ENVIRONMENT_REFUSED: Row("PilotError", Code.ABORTED, 1, False, "The payload asked for an environment variable that is never set."),
-    Reason.INPUT_FAILED: Row("PilotError", Code.ABORTED, 1, True, "The input sandbox could not be brought to the payload."),
+    Reason.ENVIRONMENT_REFUSED: Row(
+        "PilotError", Code.ABORTED, 1, False, "The payload asked for an environment variable that is never set."
+    ),
+    Reason.INPUT_FAILED: Row(
+        "PilotError", Code.ABORTED, 1, True, "The input sandbox could not be brought to the payload."
+    ),
     Reason.OUTPUT_FAILED: Row("PilotError", Code.ABORTED, 1, True, "The outputs could not be brought to the server."),
 }

@@ -1,0 +1,1 @@
+"""Delegated credentials: sealed at rest, released one proxy at a time."""

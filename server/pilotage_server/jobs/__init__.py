@@ -1,0 +1,1 @@
+"""Jobs, leases, brokerage, sandboxes and logs."""

@@ -1,0 +1,1 @@
+"""gRPC services: the edge where messages become domain values and errors become statuses."""

@@ -1,0 +1,1 @@
+"""Databases: schema, migrations, and one function per statement or transaction."""
