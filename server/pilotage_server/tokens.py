@@ -9,6 +9,7 @@ import datetime
 import jwt
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
 from pilotage.errors import refuse
 from pilotage.reasons import Reason
 from pilotage.secret import Secret

@@ -8,7 +8,6 @@ import contextvars
 
 from pilotage.errors import refuse
 from pilotage.reasons import Reason
-
 from pilotage_server.principal import Principal
 
 _current: contextvars.ContextVar[Principal | None] = contextvars.ContextVar("principal", default=None)
