@@ -1,0 +1,266 @@
+"""One SQLite file, one process, and the store pump that lets writers share a commit.
+
+Handlers hand over operations; the pump runs all that have arrived in one transaction, each in a
+savepoint of its own, commits in a thread, and answers only then. So one fsync serves many callers, a
+failing operation fails alone, and nobody is told of something that a power cut could take back.
+"""
+
+import asyncio
+import fcntl
+import os
+import sqlite3
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Generic, Self, TypeVar
+
+from pilotage.errors import PilotageError, refuse
+from pilotage.reasons import Reason
+from pilotage_server.store import migrate
+from pilotage_server.store.migrate import Kind
+
+T = TypeVar("T")
+
+WINDOW_SECONDS = 0.002
+"""How long a new batch gathers after one that had company; a lone caller never waits."""
+BATCH = 200
+BUSY_SECONDS = 5.0
+
+
+def _store_error(error: sqlite3.Error) -> PilotageError:
+    """Say in our words why SQLite did not do it."""
+    if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL:
+        return refuse(Reason.DISK_FULL)
+    return refuse(
+        Reason.STORE_UNAVAILABLE, f"The database did not answer ({getattr(error, 'sqlite_errorname', 'unknown')})."
+    )
+
+
+class _Write(Generic[T]):
+    """An operation that waits for its turn, and the future its caller waits for."""
+
+    def __init__(
+        self,
+        op: Callable[[sqlite3.Connection], T],
+        committed: Callable[[T], None] | None,
+        future: asyncio.Future[T],
+    ) -> None:
+        self.op = op
+        self.committed = committed
+        self.future = future
+        self.value: T
+        self.error: Exception | None = None
+
+    def run(self, connection: sqlite3.Connection) -> None:
+        """Run in a savepoint; on an exception undo this operation and nothing else."""
+        connection.execute("SAVEPOINT op")
+        try:
+            self.value = self.op(connection)
+        except Exception as error:
+            self.error = _store_error(error) if isinstance(error, sqlite3.OperationalError) else error
+            if connection.in_transaction:  # a full disk makes SQLite undo the whole transaction by itself
+                connection.execute("ROLLBACK TO op")
+        if connection.in_transaction:
+            connection.execute("RELEASE op")
+
+    def settle(self) -> None:
+        """Tell the caller, who may have gone, and whoever must know of what is now durable."""
+        if self.error is not None:
+            self.fail(self.error)
+            return
+        if not self.future.done():
+            self.future.set_result(self.value)
+        if self.committed is not None:
+            try:
+                self.committed(self.value)
+            except Exception as error:
+                # The value is durable and the pump serves everybody: report, and go on.
+                asyncio.get_running_loop().call_exception_handler(
+                    {"message": "a callback after a commit failed", "exception": error}
+                )
+
+    def fail(self, error: Exception) -> None:
+        """Tell the caller that nothing was done."""
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+class Database:
+    """A store of one kind. Use from one event loop."""
+
+    def __init__(self, path: Path, lock: int, busy_seconds: float) -> None:
+        self._path = path
+        self._lock = lock
+        self._busy_seconds = busy_seconds
+        self._writer = self._connect(query_only=False)
+        self._reader = self._connect(query_only=True)
+        self._slow_reader = self._connect(query_only=True)
+        self._commit_thread = ThreadPoolExecutor(1, thread_name_prefix=f"commit-{path.stem}")
+        self._read_thread = ThreadPoolExecutor(1, thread_name_prefix=f"read-{path.stem}")
+        # The pump holds writes of every result type; each settles its own future.
+        self._waiting: deque[_Write[object]] = deque()
+        self._arrived = asyncio.Event()
+        self._pump_task: asyncio.Task[None] | None = None
+        self._closing = False
+
+    @classmethod
+    def open(cls, path: Path, kind: Kind | str, *, busy_seconds: float = BUSY_SECONDS) -> Self:
+        """Lock, migrate and open a database file, making it when it is not there.
+
+        Raises STORE_UNAVAILABLE when another process has it, or it cannot be migrated.
+        """
+        lock = _take_lock(path)
+        try:
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            migrate.upgrade(path, Kind(kind))
+            return cls(path, lock, busy_seconds)
+        except OSError as error:
+            os.close(lock)
+            raise refuse(
+                Reason.STORE_UNAVAILABLE, f"The database {path} cannot be opened: {error.strerror}."
+            ) from error
+        except sqlite3.Error as error:
+            os.close(lock)
+            raise _store_error(error) from error
+        except PilotageError:
+            os.close(lock)
+            raise
+
+    def _connect(self, *, query_only: bool) -> sqlite3.Connection:
+        connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, cached_statements=256)
+        # The pump waits for a locked file in its thread, never on the event loop.
+        connection.execute("PRAGMA busy_timeout = 0")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute(f"PRAGMA query_only = {'ON' if query_only else 'OFF'}")
+        return connection
+
+    async def write(self, op: Callable[[sqlite3.Connection], T], committed: Callable[[T], None] | None = None) -> T:
+        """Run an operation in a transaction shared with its neighbours and return its result once durable.
+
+        An exception of the operation undoes it alone and is raised here. `committed` is called on the event
+        loop after the commit even when the caller has been cancelled meanwhile. A failed commit fails every
+        operation of the batch with DISK_FULL or STORE_UNAVAILABLE, and none of them is done.
+        """
+        if self._closing:
+            raise refuse(Reason.STORE_UNAVAILABLE, "The database is being closed.")
+        if self._pump_task is None:
+            self._pump_task = asyncio.create_task(self._pump(), name=f"store pump {self._path.stem}")
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Write(op, committed, future))  # type: ignore[arg-type]
+        self._arrived.set()
+        return await future
+
+    async def read(self, op: Callable[[sqlite3.Connection], T], *, slow: bool = False) -> T:
+        """Run queries on one snapshot of the committed state; `slow` ones go off the event loop."""
+        if self._closing:
+            raise refuse(Reason.STORE_UNAVAILABLE, "The database is being closed.")
+        if slow:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._read_thread, _snapshot, self._slow_reader, op)
+        return _snapshot(self._reader, op)
+
+    async def close(self) -> None:
+        """Finish what has arrived, refuse what comes later, and let go of the file."""
+        if self._closing:
+            return
+        self._closing = True
+        self._arrived.set()
+        try:
+            if self._pump_task is not None:
+                await asyncio.wait([self._pump_task])
+        finally:
+            self._commit_thread.shutdown()
+            self._read_thread.shutdown()
+            for connection in (self._reader, self._slow_reader, self._writer):
+                connection.close()
+            os.close(self._lock)
+
+    async def _pump(self) -> None:
+        batch: list[_Write[object]] = []
+        try:
+            while self._waiting or not self._closing:
+                if not self._waiting:
+                    self._arrived.clear()
+                    await self._arrived.wait()
+                if len(batch) > 1 and not self._closing:
+                    await asyncio.sleep(WINDOW_SECONDS)
+                batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
+                batch = [write for write in batch if not write.future.cancelled()]
+                if batch:
+                    await self._run(batch)
+        finally:
+            # Only a bug or the loop's end leads here with callers still waiting; they must not hang.
+            self._closing = True
+            for write in (*batch, *self._waiting):
+                write.fail(refuse(Reason.STORE_UNAVAILABLE, "The database was closed."))
+
+    async def _run(self, batch: list[_Write[object]]) -> None:
+        """Run a batch in one transaction and settle every operation of it."""
+        try:
+            await self._begin()
+            for write in batch:
+                write.run(self._writer)
+                if not self._writer.in_transaction:
+                    break
+            if not self._writer.in_transaction:
+                failure = write.error if isinstance(write.error, PilotageError) else None
+                raise failure or refuse(Reason.STORE_UNAVAILABLE, "The transaction was undone by the database.")
+            await asyncio.get_running_loop().run_in_executor(self._commit_thread, self._writer.execute, "COMMIT")
+        except (sqlite3.Error, PilotageError) as error:
+            self._undo()
+            failure = _store_error(error) if isinstance(error, sqlite3.Error) else error
+            for write in batch:
+                write.fail(failure)
+            return
+        for write in batch:
+            write.settle()
+
+    async def _begin(self) -> None:
+        try:
+            self._writer.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                raise
+            await asyncio.get_running_loop().run_in_executor(self._commit_thread, self._begin_patiently)
+
+    def _begin_patiently(self) -> None:
+        """Wait for another program's lock (a backup, a person with a shell), in the commit thread."""
+        self._writer.execute(f"PRAGMA busy_timeout = {int(self._busy_seconds * 1000)}")
+        try:
+            self._writer.execute("BEGIN IMMEDIATE")
+        finally:
+            self._writer.execute("PRAGMA busy_timeout = 0")
+
+    def _undo(self) -> None:
+        if self._writer.in_transaction:
+            self._writer.execute("ROLLBACK")
+
+
+def _snapshot(connection: sqlite3.Connection, op: Callable[[sqlite3.Connection], T]) -> T:
+    try:
+        connection.execute("BEGIN")
+        try:
+            return op(connection)
+        finally:
+            if connection.in_transaction:
+                connection.execute("COMMIT")
+    except sqlite3.OperationalError as error:
+        raise _store_error(error) from error
+
+
+def _take_lock(path: Path) -> int:
+    """Take the lock file beside the database for the life of this process."""
+    name = path.with_name(path.name + ".lock")
+    try:
+        lock = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise refuse(Reason.STORE_UNAVAILABLE, f"The lock file {name} cannot be made: {error.strerror}.") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(lock)
+        raise refuse(Reason.STORE_UNAVAILABLE, f"Another process has the database {path} open.") from error
+    return lock

@@ -1,0 +1,1 @@
+"""Revisions of the jobs database, in files named NNNN_pre_what.py or NNNN_post_what.py."""
