@@ -1,0 +1,174 @@
+"""Jobs, attempts and offers as values: what services, desks and store pass to each other."""
+
+import datetime
+import enum
+
+import msgspec
+
+from pilotage.secret import Secret
+from pilotage.states import JobState, Outcome
+
+
+class Requirements(msgspec.Struct, frozen=True, order=True):
+    """What a job needs of a slot. Jobs with equal requirements share a class; `tags` are sorted."""
+
+    site: str
+    cores: int
+    memory_bytes: int
+    disk_bytes: int
+    wall_seconds: int
+    tags: tuple[str, ...]
+
+
+class JobSpec(msgspec.Struct, frozen=True):
+    """What the owner wants to run and what it needs, with the service's defaults filled in."""
+
+    name: str
+    command: tuple[str, ...]
+    environment: dict[str, str]
+    input_sandbox: str
+    outputs: tuple[str, ...]
+    cores: int
+    memory_bytes: int
+    disk_bytes: int
+    wall_seconds: int
+    site: str
+    tags: tuple[str, ...]
+    priority: int
+    max_attempts: int
+
+    @property
+    def requirements(self) -> Requirements:
+        """Return what decides which slots fit."""
+        return Requirements(
+            self.site,
+            self.cores,
+            self.memory_bytes,
+            self.disk_bytes,
+            self.wall_seconds,
+            tuple(sorted(set(self.tags))),
+        )
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """What an attempt used."""
+
+    wall_seconds: float = 0.0
+    cpu_user_seconds: float = 0.0
+    cpu_system_seconds: float = 0.0
+    max_rss_bytes: int = 0
+
+
+class AttemptResult(msgspec.Struct, frozen=True):
+    """How and where an attempt ended."""
+
+    outcome: Outcome
+    exit_code: int = 0
+    signal: int = 0
+    usage: Usage = Usage()
+    account: str = ""
+    uid: int = 0
+    pilot_uid: int = 0
+    worker_node: str = ""
+    output_sandbox: str = ""
+    reason: str = ""
+    message: str = ""
+
+
+class Job(msgspec.Struct, frozen=True):
+    """A stored job, as its owner sees it."""
+
+    job_id: str
+    owner_dn: str
+    spec: JobSpec
+    state: JobState
+    reason: str
+    message: str
+    attempt: int
+    cancel_requested: bool
+    create_time: datetime.datetime
+    start_time: datetime.datetime | None
+    end_time: datetime.datetime | None
+    result: AttemptResult | None
+    credential_id: str
+    vo: str
+    fqan: str
+    version: int
+
+
+class JobEvent(msgspec.Struct, frozen=True):
+    """One move of one job; `from_state` is None for its making."""
+
+    event_id: int
+    event_time: datetime.datetime
+    from_state: JobState | None
+    to_state: JobState
+    attempt: int
+    actor: str
+    reason: str
+    message: str
+
+
+class Offer(msgspec.Struct, frozen=True):
+    """What a pilot offers; sizes are per slot, `wall_seconds` counts from registration."""
+
+    site: str
+    worker_node: str
+    slots: int
+    cores: int
+    memory_bytes: int
+    disk_bytes: int
+    wall_seconds: int
+    tags: tuple[str, ...]
+    version: str
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What a pilot says about one lease; `phase` is STARTING, RUNNING or HOLDING, or None."""
+
+    lease_id: str
+    phase: JobState | None
+    usage: Usage = Usage()
+    account: str = ""
+    uid: int = 0
+
+
+class Order(enum.IntEnum):
+    """What the pilot must do with a lease; numbers of `pilotage.v1.LeaseOrder`."""
+
+    CONTINUE = 1
+    KILL = 2
+    RENEW = 3
+    LOST = 4
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """The answer to one report."""
+
+    lease_id: str
+    order: Order
+    expire_time: datetime.datetime | None
+    reason: str = ""
+
+
+class Grant(msgspec.Struct, frozen=True):
+    """One attempt given to one pilot. The token and the key reach nobody else."""
+
+    lease_id: str
+    job_id: str
+    attempt: int
+    owner_dn: str
+    spec: JobSpec
+    expire_time: datetime.datetime
+    credential_id: str
+    token: Secret
+    retrieval_key: Secret
+
+
+class CredentialView(msgspec.Struct, frozen=True):
+    """What JobService may know of a credential."""
+
+    credential_id: str
+    vo: str
+    fqan: str
+    expire_time: datetime.datetime
