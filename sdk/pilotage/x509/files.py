@@ -1,0 +1,174 @@
+"""Proxy, certificate and key files: found, checked and written as grid tools do.
+
+A key file must belong to its user (or root) and be closed to everybody else. It is opened once
+and checked by its descriptor, so that nobody can swap it in between.
+"""
+
+import contextlib
+import os
+import stat
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from pilotage.errors import PilotageError, refuse
+from pilotage.reasons import Reason
+from pilotage.x509.keys import PrivateKey
+
+LARGEST_FILE_BYTES = 1024 * 1024
+MAKE_ONE = "make a proxy with voms-proxy-init -rfc (or grid-proxy-init -rfc)"
+
+
+class LocalIdentity(msgspec.Struct, frozen=True, repr_omit_defaults=True):
+    """Who this process can prove to be: a chain (leaf first, no trust anchors) and the leaf's key."""
+
+    chain: tuple[x509.Certificate, ...]
+    key: PrivateKey
+    source: str
+
+    def __repr__(self) -> str:
+        return f"LocalIdentity(source={self.source!r})"
+
+    @property
+    def chain_der(self) -> list[bytes]:
+        """Return the chain in DER, as it travels."""
+        return [certificate.public_bytes(serialization.Encoding.DER) for certificate in self.chain]
+
+
+def load_identity(certificate_path: Path, key_path: Path | None = None, *, uid: int | None = None) -> LocalIdentity:
+    """Load a proxy file, or a certificate and its key; raise IDENTITY_FILE_UNUSABLE with what to do next."""
+    owner = os.geteuid() if uid is None else uid
+    pem = _read(certificate_path, owner, private=key_path is None)
+    key_pem = pem if key_path is None else _read(key_path, owner, private=True)
+    chain = _load_chain(certificate_path, pem)
+    key = _load_key(key_path or certificate_path, key_pem)
+    if key.public_key() != chain[0].public_key():
+        raise _unusable(key_path or certificate_path, "the private key is not the certificate's", MAKE_ONE)
+    return LocalIdentity(chain=chain, key=key, source=str(certificate_path))
+
+
+def find_identity(environ: Mapping[str, str], uid: int) -> LocalIdentity:
+    """Load the caller's identity from the first place that names one, in the order of grid tools.
+
+    X509_USER_PROXY; /tmp/x509up_u<uid>; X509_USER_CERT with X509_USER_KEY; ~/.globus. A place that
+    is named but unusable is an error: nobody is surprised by a fallback to another identity.
+    """
+    if named := environ.get("X509_USER_PROXY"):
+        return load_identity(Path(named), uid=uid)
+    standard = proxy_path(uid)
+    if standard.exists():
+        return load_identity(standard, uid=uid)
+    certificate, key = environ.get("X509_USER_CERT"), environ.get("X509_USER_KEY")
+    if certificate and key:
+        return load_identity(Path(certificate), Path(key), uid=uid)
+    if certificate or key:
+        raise refuse(
+            Reason.IDENTITY_FILE_UNUSABLE, "X509_USER_CERT and X509_USER_KEY go together; one of them is not set."
+        )
+    home = environ.get("HOME")
+    if home:
+        folder = Path(home) / ".globus"
+        if (folder / "usercert.pem").exists():
+            return load_identity(folder / "usercert.pem", folder / "userkey.pem", uid=uid)
+    raise refuse(
+        Reason.IDENTITY_NOT_FOUND,
+        f"No proxy or certificate found (X509_USER_PROXY, {standard}, X509_USER_CERT, ~/.globus): {MAKE_ONE}.",
+    )
+
+
+def proxy_path(uid: int) -> Path:
+    """Return where every grid tool looks for a user's proxy."""
+    return Path(f"/tmp/x509up_u{uid}")
+
+
+def proxy_pem(chain: Sequence[x509.Certificate], key: PrivateKey) -> bytes:
+    """Return a proxy file's bytes: certificate, key (PKCS#1 or SEC 1), issuers. Secret."""
+    encoding = serialization.Encoding.PEM
+    parts = [
+        chain[0].public_bytes(encoding),
+        key.private_bytes(encoding, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()),
+        *(certificate.public_bytes(encoding) for certificate in chain[1:]),
+    ]
+    return b"".join(parts)
+
+
+def write_proxy(path: Path, chain: Sequence[x509.Certificate], key: PrivateKey) -> None:
+    """Write a proxy file so that it is 0600 from its first byte and whole at every moment."""
+    write_private(path, proxy_pem(chain, key))
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Replace a file that only its owner may read: new file beside it (O_EXCL, 0600), sync, rename."""
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with open(descriptor, "wb") as file:
+            os.fchmod(descriptor, 0o600)
+            file.write(content)
+            file.flush()
+            os.fsync(descriptor)
+        os.rename(name, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)
+        raise
+
+
+def read_private(path: Path, *, uid: int | None = None) -> bytes:
+    """Read a file that must belong to its user and be closed to everybody else."""
+    return _read(path, os.geteuid() if uid is None else uid, private=True)
+
+
+def _read(path: Path, owner: int, *, private: bool) -> bytes:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    except FileNotFoundError as error:
+        raise _unusable(path, "it does not exist", MAKE_ONE) from error
+    except OSError as error:
+        raise _unusable(path, f"it cannot be opened ({error.strerror})", "check its owner and mode") from error
+    with open(descriptor, "rb") as file:
+        facts = os.fstat(descriptor)
+        if not stat.S_ISREG(facts.st_mode):
+            raise _unusable(path, "it is not a regular file", MAKE_ONE)
+        if private and facts.st_uid not in (owner, 0):
+            raise _unusable(path, f"it belongs to uid {facts.st_uid}, not to {owner}", MAKE_ONE)
+        if private and facts.st_mode & 0o077:
+            raise _unusable(path, f"others may use it (mode {facts.st_mode & 0o777:04o})", f"chmod 600 {path}")
+        content = file.read(LARGEST_FILE_BYTES + 1)
+    if len(content) > LARGEST_FILE_BYTES:
+        raise _unusable(path, "it is larger than any proxy", MAKE_ONE)
+    return content
+
+
+def _load_chain(path: Path, pem: bytes) -> tuple[x509.Certificate, ...]:
+    try:
+        certificates = x509.load_pem_x509_certificates(pem)
+        # Trust anchors are the server's own business; some files carry one at the end.
+        chain = tuple(c for i, c in enumerate(certificates) if i == 0 or c.subject != c.issuer)
+        for certificate in chain:
+            certificate.public_key()
+            _ = certificate.extensions
+    except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension) as error:
+        raise _unusable(path, "it holds no certificate that can be read", MAKE_ONE) from error
+    return chain
+
+
+def _load_key(path: Path, pem: bytes) -> PrivateKey:
+    try:
+        key = serialization.load_pem_private_key(pem, None, unsafe_skip_rsa_key_validation=True)
+    except TypeError as error:
+        raise _unusable(path, "its private key is encrypted", MAKE_ONE) from error
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise _unusable(path, "it holds no private key that can be read", MAKE_ONE) from error
+    if not isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
+        raise _unusable(path, "its key is neither RSA nor elliptic-curve", MAKE_ONE)
+    return key
+
+
+def _unusable(path: Path, why: str, what_next: str) -> PilotageError:
+    return refuse(Reason.IDENTITY_FILE_UNUSABLE, f"{path}: {why}; {what_next}.")
