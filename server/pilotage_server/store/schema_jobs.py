@@ -38,7 +38,9 @@ def _among(column: str, members: frozenset[JobState] | type[Outcome]) -> str:
 def _moves() -> str:
     """Return the SQL condition that a move is in the table, or is a job's making."""
     allowed = " OR ".join(
-        f"(from_state = {int(source)} AND {_among('to_state', targets)})" for source, targets in MOVES.items() if targets
+        f"(from_state = {int(source)} AND {_among('to_state', targets)})"
+        for source, targets in MOVES.items()
+        if targets
     )
     return f"(from_state = 0 AND to_state IN ({int(JobState.PENDING)}, {int(JobState.DEFINED)})) OR {allowed}"
 

@@ -1,0 +1,20 @@
+"""Who may see which sandbox. The bytes lie in files named by their digest, once for all owners."""
+
+import datetime
+import sqlite3
+
+from pilotage_server.store.times import microseconds
+
+
+def grant(connection: sqlite3.Connection, owner_id: int, sha256: str, size: int, now: datetime.datetime) -> None:
+    """Let an owner see a sandbox."""
+    connection.execute(
+        "INSERT INTO sandbox (owner_id, sha256, size_bytes, create_us) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        (owner_id, sha256, size, microseconds(now)),
+    )
+
+
+def visible(connection: sqlite3.Connection, owner_dn: str, sha256: str) -> bool:
+    """Return whether an owner may see a sandbox."""
+    query = "SELECT 1 FROM sandbox JOIN owner USING (owner_id) WHERE dn = ? AND sha256 = ?"
+    return connection.execute(query, (owner_dn, sha256)).fetchone() is not None
