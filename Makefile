@@ -1,0 +1,80 @@
+# Every target sets up what it needs; `make help` lists them.
+.DEFAULT_GOAL := help
+.PHONY: help packages dev fmt lint type test test-root demo clean-demo helper install-helper package docs clean
+
+# Debian's own Python: another one may lie where the demo's and the tests' other accounts cannot read it.
+PYTHON := /usr/bin/python3
+VENV := build/venv
+BIN := $(VENV)/bin
+PREFIX ?= /usr
+DESTDIR ?=
+PYTEST_ARGS ?=
+MYPY_TARGETS := -p pilotage -p pilotage_server -p pilotage_pilot -p pilotage_helper
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
+
+packages: ## install the Debian packages that are missing (needs root, and only then)
+	@deploy/install-packages
+
+dev: $(BIN)/.ready ## make build/venv with everything a contributor needs
+
+# Editable, without isolation, so that stubs and the cffi module are built in place with the same tools.
+$(BIN)/.ready: pyproject.toml setup.py deploy/requirements $(wildcard protos/pilotage/v1/*.proto) \
+		$(wildcard helper_c/include/pilotage/*.h helper_c/src/base/*.c helper_c/src/verify/* helper_c/python/*.py)
+	@deploy/install-packages
+	@umask 022 && deploy/requirements $(VENV)
+	@umask 022 && PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pip install -q --no-build-isolation --no-deps -e .
+	@touch $@
+
+fmt: dev ## format Python
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix -q .
+
+lint: dev ## format, lint, spelling, import rules, proto rules: check only
+	@$(BIN)/ruff format --check -q .
+	@$(BIN)/ruff check -q .
+	@$(BIN)/codespell
+	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/buf lint
+
+type: dev ## mypy, strict, on everything
+	@$(BIN)/mypy $(MYPY_TARGETS)
+	@$(BIN)/mypy tests deploy/demo
+
+helper: packages ## build the C programs and their tests, plain and with sanitizers
+	@cmake -S . -B build/c -DCMAKE_BUILD_TYPE=RelWithDebInfo >/dev/null
+	@cmake --build build/c --parallel 2 >build/c.log || { tail -n 40 build/c.log; exit 1; }
+	@cmake -S . -B build/c-sanitized -DCMAKE_BUILD_TYPE=Debug -DPILOTAGE_SANITIZE=ON >/dev/null
+	@cmake --build build/c-sanitized --parallel 2 >build/c-sanitized.log || { tail -n 40 build/c-sanitized.log; exit 1; }
+
+test: dev helper ## set up and run the whole suite: C tests plain and sanitized, then pytest
+	@ctest --test-dir build/c --output-on-failure --no-tests=ignore
+	@ctest --test-dir build/c-sanitized --output-on-failure --no-tests=ignore
+	@[ "$$(id -u)" -eq 0 ] || echo "Not root: tests that need accounts or the setuid helper are skipped, each with its reason."
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-root: dev helper ## only the tests that need root: accounts and the installed setuid helper
+	@[ "$$(id -u)" -eq 0 ] || { echo "make test-root needs root: it makes accounts and installs a setuid program" >&2; exit 1; }
+	@$(BIN)/python -m pytest -m root $(PYTEST_ARGS)
+
+demo: ## run the main job end to end on this machine (root; KEEP=1 leaves it running)
+	@[ "$$(id -u)" -eq 0 ] || { echo "make demo needs root: it makes accounts and installs a setuid program under /opt/pilotage-demo" >&2; exit 1; }
+	@deploy/demo/run
+
+clean-demo: ## end the demo and remove exactly what it made
+	@[ "$$(id -u)" -eq 0 ] || { echo "make clean-demo needs root: it removes accounts and /opt/pilotage-demo" >&2; exit 1; }
+	@$(PYTHON) -B deploy/demo/demo.py clean
+
+install-helper: packages ## install the setuid helper below DESTDIR and PREFIX (root)
+	@deploy/install-helper --prefix "$(PREFIX)" --destdir "$(DESTDIR)"
+
+package: dev ## build sdist and wheel into dist/
+	@$(BIN)/python -m build --outdir dist
+
+docs: dev ## write what is generated in docs/ from the code's own tables
+	@$(BIN)/python deploy/write_docs.py
+
+clean: ## remove everything that was built here (not the demo: make clean-demo)
+	@rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	@find sdk server pilot helper_c tests deploy \( -name __pycache__ -o -name '*.so' -o -name '*_pb2*.py*' -o -name '*_native.c' \) -prune -exec rm -rf {} +
