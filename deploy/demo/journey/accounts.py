@@ -41,7 +41,7 @@ class Accounts:
         for name in EVERYBODY:
             if not self.is_ours(name):
                 command = ["useradd", "--user-group", "--no-create-home", "--home-dir", str(self.homes / name)]
-                command += ["--shell", "/bin/sh", "--comment", MARK, "-K", "CREATE_MAIL_SPOOL=no", name]
+                command += ["--shell", "/bin/sh", "--comment", MARK, name]
                 done = subprocess.run(command, capture_output=True, text=True, check=False)
                 if done.returncode:
                     raise DemoError(f"useradd {name} failed: {done.stderr.strip()}")

@@ -34,7 +34,6 @@ admin = ["/O=Toy Grid/CN=admin"]
 PILOT_CONFIG = """\
 server = "localhost:{port}"
 ca_dir = "{ca_dir}"
-voms_dir = "{voms_dir}"
 proxy = "{proxy}"
 site = "TOY"
 slots = {slots}
@@ -192,7 +191,6 @@ def make_pilot(world: World, grid: ToyGrid) -> None:
     text = PILOT_CONFIG.format(
         port=world.port,
         ca_dir=world.grid / "certificates",
-        voms_dir=world.grid / "vomsdir",
         proxy=proxy,
         slots=SLOTS,
         workdir=workdir,

@@ -1,0 +1,38 @@
+"""What every test may stand on: the rule for tests that need root, and one installed stage."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+STAGE = Path("/opt/pilotage-test")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip tests that need root when there is none, and say so."""
+    if item.get_closest_marker("root") and os.geteuid() != 0:
+        pytest.skip("needs root: it makes accounts or runs the installed setuid helper")
+
+
+@pytest.fixture(scope="session")
+def stage() -> Path:
+    """Install this checkout once under a root-owned prefix that every account can read.
+
+    The checkout itself may lie where other accounts cannot go, so whatever runs as one of them
+    runs from here: `venv/bin/...`, `sbin/pilotage-exec`, `libexec/pilotage/...`.
+    """
+    if os.geteuid() != 0:
+        pytest.skip("needs root: the stage holds a setuid program")
+    done = subprocess.run(
+        [str(ROOT / "deploy" / "stage"), "--prefix", str(STAGE)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    if done.returncode:
+        pytest.fail(f"deploy/stage failed:\n{done.stdout}{done.stderr}", pytrace=False)
+    return STAGE
