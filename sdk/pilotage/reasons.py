@@ -235,6 +235,17 @@ class Reason(enum.Enum):
     ENVIRONMENT_REFUSED = 910
     INPUT_FAILED = 911
     OUTPUT_FAILED = 912
+    # the VOMS client
+    VOMSES_NOT_FOUND = 920
+    VOMSES_MALFORMED = 921
+    VOMS_SERVER_UNREACHABLE = 922
+    VOMS_SERVER_IDENTITY = 923
+    VOMS_SERVER_REFUSED = 924
+    VOMS_SERVER_FAILED = 925
+    VOMS_NOT_MEMBER = 926
+    VOMS_SUSPENDED = 927
+    VOMS_SUBSET = 928
+    VOMS_ANSWER_MALFORMED = 929
 
     @property
     def row(self) -> Row:
@@ -869,4 +880,47 @@ TABLE: dict[Reason, Row] = {
         "PilotError", Code.ABORTED, 1, True, "The input sandbox could not be brought to the payload."
     ),
     Reason.OUTPUT_FAILED: Row("PilotError", Code.ABORTED, 1, True, "The outputs could not be brought to the server."),
+    # the VOMS client
+    Reason.VOMSES_NOT_FOUND: Row(
+        "ConfigError",
+        Code.FAILED_PRECONDITION,
+        2,
+        False,
+        "No vomses file names a VOMS server of this VO; ask the VO for its line.",
+    ),
+    Reason.VOMSES_MALFORMED: Row(
+        "ConfigError", Code.FAILED_PRECONDITION, 2, False, "A line of a vomses file is not five or six quoted fields."
+    ),
+    Reason.VOMS_SERVER_UNREACHABLE: Row(
+        "ServiceError", Code.UNAVAILABLE, 5, True, "No VOMS server of the VO can be reached; try again."
+    ),
+    Reason.VOMS_SERVER_IDENTITY: Row(
+        "ServiceError",
+        Code.UNAUTHENTICATED,
+        5,
+        False,
+        "The VOMS server did not prove to be the one of the vomses file.",
+    ),
+    Reason.VOMS_SERVER_REFUSED: Row(
+        "CredentialError", Code.FAILED_PRECONDITION, 4, False, "The VOMS server refused the request for attributes."
+    ),
+    Reason.VOMS_SERVER_FAILED: Row(
+        "ServiceError", Code.UNAVAILABLE, 5, True, "The VOMS server met a fault of its own; try again."
+    ),
+    Reason.VOMS_NOT_MEMBER: Row(
+        "CredentialError", Code.FAILED_PRECONDITION, 4, False, "The VOMS server does not know this person as a member."
+    ),
+    Reason.VOMS_SUSPENDED: Row(
+        "CredentialError", Code.FAILED_PRECONDITION, 4, False, "The person's membership of the VO is suspended."
+    ),
+    Reason.VOMS_SUBSET: Row(
+        "CredentialError",
+        Code.FAILED_PRECONDITION,
+        4,
+        False,
+        "The VOMS server gave fewer attributes than asked for, or another one first.",
+    ),
+    Reason.VOMS_ANSWER_MALFORMED: Row(
+        "ServiceError", Code.UNAVAILABLE, 5, False, "The VOMS server's answer cannot be used."
+    ),
 }
