@@ -1,0 +1,178 @@
+/*
+ * Trust anchors: the certificates that the CA directory has under the hashes
+ * of the names that the input speaks of, and nothing else. They are read into
+ * the store before OpenSSL looks at the chain, so that it opens no file.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include <openssl/crypto.h>
+#include <openssl/x509.h>
+
+#include "verify/core.h"
+
+#define FILE_CAP	((size_t)256 * 1024)
+#define PER_HASH	10	/* <hash>.0 to .9 */
+#define NAMES_MAX	64	/* issuers looked up for one input */
+
+struct search {
+	struct pil_verify	*v;
+	X509_STORE		*store;
+	STACK_OF(X509)		*found;	/* candidates of one name */
+	int			 names;
+};
+
+static enum pil_reason
+unusable(struct pil_verify *v, const char *file)
+{
+	return pil_deny(v, PIL_CA_DIRECTORY_UNUSABLE,
+	    "%s in the directory of trusted certificates cannot be used", file);
+}
+
+/* The certificates of one file whose subject is the name asked for. */
+static enum pil_reason
+scan(struct search *s, const char *file, const unsigned char *text, size_t len,
+    const X509_NAME *name)
+{
+	struct pil_pem pem = { (const char *)text, (const char *)text + len };
+	struct pil_block block;
+	size_t used;
+	int more;
+
+	while ((more = pil_pem_next(&pem, &block)) > 0) {
+		X509 *x = NULL;
+		int wanted = strcmp(block.label, "CERTIFICATE") == 0;
+
+		if (wanted)
+			x = pil_certificate(block.der, block.len, &used);
+		OPENSSL_free(block.der);
+		if (!wanted)
+			continue;
+		if (x == NULL)
+			return unusable(s->v, file);
+		if (X509_NAME_cmp(X509_get_subject_name(x), name) != 0) {
+			X509_free(x);
+			continue;
+		}
+		if (sk_X509_push(s->found, x) <= 0) {
+			X509_free(x);
+			return pil_deny(s->v, PIL_VERIFY_INTERNAL,
+			    "out of memory");
+		}
+	}
+	return more < 0 ? unusable(s->v, file) : PIL_OK;
+}
+
+static enum pil_reason
+read_files(struct search *s, const X509_NAME *name)
+{
+	char suffix[8], file[32];
+	unsigned char *text;
+	enum pil_reason reason;
+	size_t len;
+	int i, got;
+
+	for (i = 0; i < PER_HASH; i++) {
+		(void)snprintf(suffix, sizeof(suffix), ".%d", i);
+		if (!pil_hashed_name(name, suffix, file))
+			return pil_deny(s->v, PIL_VERIFY_INTERNAL,
+			    "a name could not be hashed");
+		got = pil_read_file(s->v->dirs.ca, file, 0, s->v->dirs.strict,
+		    FILE_CAP, &text, &len);
+		if (got == 0)
+			return PIL_OK;
+		if (got < 0)
+			return unusable(s->v, file);
+		reason = scan(s, file, text, len, name);
+		OPENSSL_free(text);
+		if (reason != PIL_OK)
+			return reason;
+	}
+	return PIL_OK;
+}
+
+static int
+valid_now(const struct pil_verify *v, const X509 *x)
+{
+	int64_t from, until;
+
+	return pil_seconds(X509_get0_notBefore(x), &from) &&
+	    pil_seconds(X509_get0_notAfter(x), &until) &&
+	    from <= v->now + v->skew && until >= v->now - v->skew;
+}
+
+/*
+ * A CA that was renewed under its name stands twice in the directory. OpenSSL
+ * is told not to look at times (they are ours, with the skew), so the old one
+ * is left out here when a valid one is there.
+ */
+static enum pil_reason
+keep(struct search *s)
+{
+	int i, n = sk_X509_num(s->found), valid = 0;
+
+	for (i = 0; i < n; i++)
+		valid += valid_now(s->v, sk_X509_value(s->found, i));
+	for (i = 0; i < n; i++) {
+		X509 *x = sk_X509_value(s->found, i);
+
+		if (valid > 0 && !valid_now(s->v, x))
+			continue;
+		if (X509_STORE_add_cert(s->store, x) != 1)
+			return pil_deny(s->v, PIL_VERIFY_INTERNAL,
+			    "out of memory");
+	}
+	return PIL_OK;
+}
+
+/* Load the certificates of a name, then those of their issuers. */
+static enum pil_reason
+load(struct search *s, const X509_NAME *name)
+{
+	STACK_OF(X509) *outer = s->found;
+	enum pil_reason reason = PIL_OK;
+	int i;
+
+	if (++s->names > NAMES_MAX)
+		return pil_deny(s->v, PIL_CHAIN_TOO_DEEP,
+		    "more than %d issuers would have to be looked up",
+		    NAMES_MAX);
+	if ((s->found = sk_X509_new_null()) == NULL)
+		reason = pil_deny(s->v, PIL_VERIFY_INTERNAL, "out of memory");
+	if (reason == PIL_OK)
+		reason = read_files(s, name);
+	if (reason == PIL_OK)
+		reason = keep(s);
+	for (i = 0; reason == PIL_OK && i < sk_X509_num(s->found); i++) {
+		X509 *x = sk_X509_value(s->found, i);
+
+		if (X509_NAME_cmp(X509_get_issuer_name(x), name) != 0)
+			reason = load(s, X509_get_issuer_name(x));
+	}
+	sk_X509_pop_free(s->found, X509_free);
+	s->found = outer;
+	return reason;
+}
+
+enum pil_reason
+pil_load_anchors(struct pil_verify *v, STACK_OF(X509) *certs,
+    X509_STORE *store)
+{
+	struct search s = { v, store, NULL, 0 };
+	enum pil_reason reason;
+	int i, j, n = sk_X509_num(certs);
+
+	for (i = 0; i < n; i++) {
+		X509_NAME *name = X509_get_issuer_name(sk_X509_value(certs, i));
+
+		for (j = 0; j < i; j++)
+			if (X509_NAME_cmp(name, X509_get_issuer_name(
+			    sk_X509_value(certs, j))) == 0)
+				break;
+		if (j < i)
+			continue;
+		if ((reason = load(&s, name)) != PIL_OK)
+			return reason;
+	}
+	return PIL_OK;
+}
