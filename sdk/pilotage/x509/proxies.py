@@ -74,11 +74,13 @@ def sign_proxy(
     lifetime: datetime.timedelta,
     limited: bool = False,
     now: datetime.datetime,
+    extensions: Sequence[x509.UnrecognizedExtension] = (),
 ) -> x509.Certificate:
     """Make a proxy for a key, signed by the first certificate of a chain.
 
-    It never lives longer than any certificate above it and is limited when any of them is. Raises
-    what a verifier would say of the result: PROXY_EXPIRED, CERTIFICATE_EXPIRED, PROXY_KEY_USAGE, ...
+    It never lives longer than any certificate above it and is limited when any of them is. What is
+    in `extensions` (VOMS attributes travel so) is added as it is, not critical. Raises what a
+    verifier would say of the result: PROXY_EXPIRED, CERTIFICATE_EXPIRED, PROXY_KEY_USAGE, ...
     """
     issuer = _check_issuer(issuer_chain, issuer_key)
     check_public_key(public_key)
@@ -102,6 +104,8 @@ def sign_proxy(
     extended = _extension(issuer, x509.ExtendedKeyUsage)
     if extended is not None:
         builder = builder.add_extension(extended.value, critical=extended.critical)
+    for own in extensions:
+        builder = builder.add_extension(own, critical=False)
     proxy = builder.sign(issuer_key, hashes.SHA256())
     _check_names(issuer, proxy)
     return proxy
