@@ -73,7 +73,7 @@ package: dev ## build sdist and wheel into dist/
 	@$(BIN)/python -m build --outdir dist
 
 docs: dev ## write what is generated in docs/ from the code's own tables
-	@$(BIN)/python deploy/write_docs.py
+	@$(BIN)/python docs/generate.py
 
 clean: ## remove everything that was built here (not the demo: make clean-demo)
 	@rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
