@@ -4,7 +4,6 @@
 asyncio twin. Each call has a deadline; a session that the server refuses is replaced once.
 """
 
-import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,7 +25,6 @@ __all__ = [
     "open_channel",
     "open_mutual_channel",
     "parse_target",
-    "require_tls13",
 ]
 
 DEFAULT_PORT = 7643
@@ -66,16 +64,6 @@ def parse_target(text: str) -> Target:
     if not host or "/" in rest or (port and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536)):
         raise refuse(Reason.CONFIG_INVALID, f"{text!r} is no server address; write host:port.")
     return Target(host, int(port) if port else DEFAULT_PORT)
-
-
-def require_tls13() -> None:
-    """Make this process refuse TLS 1.2 with every server; call it before the first channel.
-
-    gRPC Python has no option for the lowest version, but BoringSSL's list of TLS 1.2 ciphers can be
-    set for the process. With nothing in it but a pre-shared-key cipher, for which there is no key,
-    only TLS 1.3 is left. Programs of ours do this; the library does not do it to others.
-    """
-    os.environ["GRPC_SSL_CIPHER_SUITES"] = "ECDHE-PSK-CHACHA20-POLY1305"
 
 
 def open_channel(
