@@ -1,0 +1,197 @@
+"""Statements on stored credentials and on the proxies made of them."""
+
+import datetime
+import sqlite3
+
+import msgspec
+
+from pilotage.errors import refuse
+from pilotage.reasons import Reason
+from pilotage_server.store.times import from_microseconds, microseconds
+
+
+class StoredCredential(msgspec.Struct, frozen=True):
+    """A credential without its sealed key; `expire_time` is when it stops being of use."""
+
+    credential_id: str
+    owner_dn: str
+    name: str
+    vo: str
+    fqans: tuple[str, ...]
+    key_kind: int
+    limited: bool
+    chain: tuple[bytes, ...]
+    create_time: datetime.datetime
+    expire_time: datetime.datetime
+    destroy_time: datetime.datetime | None = None
+
+
+class Issuance(msgspec.Struct, frozen=True):
+    """One proxy made from a credential, and the token that was honoured for it."""
+
+    issuance_id: str
+    credential_id: str
+    jti: str
+    job_id: str
+    lease_id: str
+    attempt: int
+    pilot_dn: str
+    serial: str
+    issue_time: datetime.datetime
+    expire_time: datetime.datetime
+    peer: str
+
+
+class Place(msgspec.Struct, frozen=True, array_like=True):
+    """Where a page of a list ended: lists run from the newest to the oldest."""
+
+    microseconds: int = 2**62
+    row_id: str = ""
+
+
+COLUMNS = "credential_id, owner_dn, name, vo, fqans, key_kind, limited, chain, create_time, expire_time, destroy_time"
+INSERT = f"INSERT INTO credentials ({COLUMNS}, sealed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
+BY_ID = f"SELECT {COLUMNS} FROM credentials WHERE credential_id = ?"  # noqa: S608
+OF_OWNER = (
+    f"SELECT {COLUMNS} FROM credentials WHERE owner_dn = ? AND destroy_time IS NULL"  # noqa: S608
+    " AND (create_time, credential_id) < (?, ?) ORDER BY create_time DESC, credential_id DESC LIMIT ?"
+)
+SEALED = "SELECT sealed FROM credentials WHERE credential_id = ?"
+DESTROY = "UPDATE credentials SET sealed = NULL, destroy_time = ? WHERE credential_id = ? AND destroy_time IS NULL"
+ERASE = "UPDATE credentials SET sealed = NULL WHERE sealed IS NOT NULL AND expire_time < ?"
+SCRUB = "PRAGMA secure_delete = ON"
+ISSUANCE_COLUMNS = (
+    "issuance_id, credential_id, jti, job_id, lease_id, attempt, pilot_dn, serial, issue_time, expire_time, peer"
+)
+ISSUE = (
+    f"INSERT INTO issuances ({ISSUANCE_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
+    " ON CONFLICT (jti) DO NOTHING"
+)
+USED = "SELECT 1 FROM issuances WHERE jti = ?"
+ISSUANCES_OF = (
+    f"SELECT {ISSUANCE_COLUMNS} FROM issuances WHERE credential_id = ?"  # noqa: S608
+    " AND (issue_time, issuance_id) < (?, ?) ORDER BY issue_time DESC, issuance_id DESC LIMIT ?"
+)
+
+
+def add(connection: sqlite3.Connection, stored: StoredCredential, sealed: bytes) -> None:
+    """Store a new credential."""
+    connection.execute(
+        INSERT,
+        (
+            stored.credential_id,
+            stored.owner_dn,
+            stored.name,
+            stored.vo,
+            msgspec.json.encode(stored.fqans).decode(),
+            stored.key_kind,
+            stored.limited,
+            msgspec.msgpack.encode(stored.chain),
+            microseconds(stored.create_time),
+            microseconds(stored.expire_time),
+            None,
+            sealed,
+        ),
+    )
+
+
+def get(connection: sqlite3.Connection, credential_id: str) -> StoredCredential:
+    """Return a credential, destroyed or not."""
+    row = connection.execute(BY_ID, (credential_id,)).fetchone()
+    if row is None:
+        raise refuse(Reason.CREDENTIAL_NOT_FOUND)
+    return _credential(row)
+
+
+def of_owner(connection: sqlite3.Connection, owner_dn: str, after: Place, limit: int) -> list[StoredCredential]:
+    """Return an owner's credentials that were not destroyed, newest first."""
+    rows = connection.execute(OF_OWNER, (owner_dn, after.microseconds, after.row_id, limit))
+    return [_credential(row) for row in rows]
+
+
+def sealed_key(connection: sqlite3.Connection, credential_id: str) -> bytes:
+    """Return the sealed key of a credential that still has one."""
+    row = connection.execute(SEALED, (credential_id,)).fetchone()
+    if row is None:
+        raise refuse(Reason.CREDENTIAL_NOT_FOUND)
+    if row[0] is None:
+        raise refuse(Reason.CREDENTIAL_DESTROYED)
+    return bytes(row[0])
+
+
+def destroy(connection: sqlite3.Connection, credential_id: str, now: datetime.datetime) -> bool:
+    """Erase the sealed key, overwriting the bytes in the file; tell whether this call did it."""
+    connection.execute(SCRUB)
+    return connection.execute(DESTROY, (microseconds(now), credential_id)).rowcount == 1
+
+
+def erase_expired(connection: sqlite3.Connection, now: datetime.datetime) -> int:
+    """Erase the sealed keys of credentials that ended; return how many."""
+    connection.execute(SCRUB)
+    return connection.execute(ERASE, (microseconds(now),)).rowcount
+
+
+def is_used(connection: sqlite3.Connection, jti: str) -> bool:
+    """Tell whether a token was honoured before."""
+    return connection.execute(USED, (jti,)).fetchone() is not None
+
+
+def issue(connection: sqlite3.Connection, issuance: Issuance) -> None:
+    """Spend a token and record the proxy made for it: one row, so one cannot be without the other.
+
+    Raises TOKEN_USED when the token was honoured before, CREDENTIAL_DESTROYED when the owner was faster.
+    """
+    sealed_key(connection, issuance.credential_id)
+    values = (
+        issuance.issuance_id,
+        issuance.credential_id,
+        issuance.jti,
+        issuance.job_id,
+        issuance.lease_id,
+        issuance.attempt,
+        issuance.pilot_dn,
+        issuance.serial,
+        microseconds(issuance.issue_time),
+        microseconds(issuance.expire_time),
+        issuance.peer,
+    )
+    if connection.execute(ISSUE, values).rowcount != 1:
+        raise refuse(Reason.TOKEN_USED)
+
+
+def issuances_of(connection: sqlite3.Connection, credential_id: str, after: Place, limit: int) -> list[Issuance]:
+    """Return the proxies made of a credential, newest first."""
+    rows = connection.execute(ISSUANCES_OF, (credential_id, after.microseconds, after.row_id, limit))
+    return [_issuance(row) for row in rows]
+
+
+def _issuance(row: sqlite3.Row) -> Issuance:
+    return Issuance(
+        issuance_id=row[0],
+        credential_id=row[1],
+        jti=row[2],
+        job_id=row[3],
+        lease_id=row[4],
+        attempt=row[5],
+        pilot_dn=row[6],
+        serial=row[7],
+        issue_time=from_microseconds(row[8]),
+        expire_time=from_microseconds(row[9]),
+        peer=row[10],
+    )
+
+
+def _credential(row: sqlite3.Row) -> StoredCredential:
+    return StoredCredential(
+        credential_id=row[0],
+        owner_dn=row[1],
+        name=row[2],
+        vo=row[3],
+        fqans=msgspec.json.decode(row[4], type=tuple[str, ...]),
+        key_kind=row[5],
+        limited=bool(row[6]),
+        chain=msgspec.msgpack.decode(row[7], type=tuple[bytes, ...]),
+        create_time=from_microseconds(row[8]),
+        expire_time=from_microseconds(row[9]),
+        destroy_time=None if row[10] is None else from_microseconds(row[10]),
+    )

@@ -1,0 +1,56 @@
+"""The one verifier, off the event loop.
+
+The native module decides; this module gives it the site's trust, the server's clock and a thread
+(it releases the interpreter lock), and bounds how many callers may wait for it.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pilotage_helper
+from pilotage.errors import refuse
+from pilotage.reasons import Reason
+from pilotage_helper import Identity
+from pilotage_server.clock import Clock
+
+MAX_CERTIFICATES = 12
+MAX_CHAIN_BYTES = 256 * 1024
+THREADS = 2
+MAX_WAITING = 256
+
+
+class Verifier:
+    """Verify chains against one CA directory and one VOMS directory."""
+
+    def __init__(self, ca_dir: Path, voms_dir: Path | None, clock: Clock) -> None:
+        self._options = pilotage_helper.VerifyOptions(ca_dir=ca_dir, voms_dir=voms_dir)
+        self._proxy_options = pilotage_helper.VerifyOptions(ca_dir=ca_dir, voms_dir=voms_dir, require_proxy=True)
+        self._clock = clock
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="verify")
+        self._waiting = 0
+
+    async def chain(self, chain: Sequence[bytes], *, require_proxy: bool = False) -> Identity:
+        """Return who a DER chain, leaf first, belongs to; raise the verifier's reason otherwise."""
+        if len(chain) > MAX_CERTIFICATES or sum(map(len, chain)) > MAX_CHAIN_BYTES:
+            raise refuse(Reason.PROXY_TOO_LARGE)
+        if not chain or not all(chain):
+            raise refuse(Reason.PROXY_EMPTY)
+        if self._waiting >= MAX_WAITING:
+            raise refuse(Reason.RATE_LIMITED)
+        self._waiting += 1
+        try:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._threads, self.chain_now, tuple(chain), require_proxy)
+        finally:
+            self._waiting -= 1
+
+    def chain_now(self, chain: Sequence[bytes], require_proxy: bool = False) -> Identity:
+        """Verify in the calling thread."""
+        options = self._proxy_options if require_proxy else self._options
+        return pilotage_helper.verify_chain(chain, options, self._clock())
+
+    def close(self) -> None:
+        """Let the threads end."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
