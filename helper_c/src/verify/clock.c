@@ -67,14 +67,14 @@ check_one(struct pil_verify *v, X509 *x, int is_proxy)
 
 	pil_name_show(X509_get_subject_name(x), show);
 	if (!pil_seconds(X509_get0_notBefore(x), &from) ||
-	    !pil_seconds(X509_get0_notAfter(x), &until) || until < from)
+	    !pil_seconds(X509_get0_notAfter(x), &until) || until <= from)
 		return pil_deny(v, PIL_PROXY_MALFORMED,
 		    "the validity of %s is not a pair of times", show);
 	if (from > v->now + v->skew)
 		return pil_deny(v, PIL_CERTIFICATE_NOT_YET_VALID,
 		    "%s begins in %lld seconds", show,
 		    (long long)(from - v->now));
-	if (until < v->now - v->skew)
+	if (until <= v->now - v->skew)
 		return pil_deny(v, is_proxy ? PIL_PROXY_EXPIRED :
 		    PIL_CERTIFICATE_EXPIRED, "%s ended %lld seconds ago", show,
 		    (long long)(v->now - until));
@@ -97,5 +97,9 @@ pil_check_times(struct pil_verify *v, STACK_OF(X509) *chain, int proxies)
 		if (reason != PIL_OK)
 			return reason;
 	}
+	/* Each may be within the skew, and yet no moment fits them all. */
+	if (v->who->not_before >= v->who->not_after)
+		return pil_deny(v, PIL_CERTIFICATE_EXPIRED,
+		    "there is no time at which the whole chain is valid");
 	return PIL_OK;
 }

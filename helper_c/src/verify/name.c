@@ -1,8 +1,8 @@
 /*
  * Names in the slash form of grid-mapfile, .lsc and signing_policy. The form
  * has no quoting, so a name is refused when its text could be read as another
- * name: an RDN of several attributes, "/X=" or "\x" inside a value, a control
- * character, or a string type whose bytes are not its text.
+ * name: an RDN of several attributes, "/X=" or a backslash inside a value, a
+ * control character, or a string type whose bytes are not its text.
  */
 #include <stdio.h>
 #include <string.h>
@@ -112,7 +112,7 @@ put_value(struct text *t, const ASN1_STRING *s)
 			return 0;
 		if (p[i] == '/' && looks_like_attribute(p + i, len - i))
 			return 0;
-		if (p[i] == '\\' && i + 1 < len && p[i + 1] == 'x')
+		if (p[i] == '\\')
 			return 0;
 		if (p[i] > '~') {
 			(void)snprintf(escape, sizeof(escape), "\\x%02X", p[i]);

@@ -62,7 +62,7 @@ read_attributes(struct pil_verify *v, struct pil_ac *a)
 	return PIL_OK;
 }
 
-/* 1: the VO has a directory; 0: it has none and is left out. */
+/* 1: the VO has a directory; 0: it has none, is left out and noted. */
 static int
 configured(struct pil_verify *v, struct pil_ac *a, enum pil_reason *reason)
 {
@@ -71,8 +71,12 @@ configured(struct pil_verify *v, struct pil_ac *a, enum pil_reason *reason)
 	*reason = PIL_OK;
 	a->vo_dir = openat(v->dirs.voms, a->vo,
 	    O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (a->vo_dir == -1 && errno == ENOENT)
+	if (a->vo_dir == -1 && errno == ENOENT) {
+		(void)snprintf(v->who->detail, sizeof(v->who->detail),
+		    "the attributes of the VO %.60s are left out: it is not "
+		    "configured here", a->vo);
 		return 0;
+	}
 	if (a->vo_dir == -1 || fstat(a->vo_dir, &st) != 0 ||
 	    (v->dirs.strict && (st.st_uid != 0 ||
 	    (st.st_mode & (S_IWGRP | S_IWOTH)) != 0)))
@@ -163,7 +167,7 @@ check_validity(struct pil_verify *v, const struct pil_ac *a)
 		return pil_deny(v, PIL_VOMS_NOT_YET_VALID,
 		    "the attributes of %.60s begin in %lld seconds", a->vo,
 		    (long long)(from - v->now));
-	if (until < v->now - v->skew)
+	if (until <= v->now - v->skew)
 		return pil_deny(v, PIL_VOMS_EXPIRED,
 		    "the attributes of %.60s ended %lld seconds ago", a->vo,
 		    (long long)(v->now - until));

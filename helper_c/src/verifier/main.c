@@ -1,0 +1,149 @@
+/*
+ * pilotage-verify CA_DIR VOMS_DIR HOST
+ *
+ * Run by pilotage-exec as a uid of its own: one request and its PEM bytes come
+ * in on descriptor 0, one record goes out on 1. "-" stands for no VOMS
+ * directory and no host name. Exit code 0 means that a record was written,
+ * whatever it says; everything else is no answer.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <openssl/evp.h>
+
+#include "pilotage/record.h"
+#include "verifier/sandbox.h"
+#include "verify/core.h"
+
+/* Too big for the stack of a limited process, and needed once. */
+static struct pil_record record;
+static unsigned char pem[PIL_INPUT_MAX];
+
+static void __attribute__((noreturn))
+die(const char *what)
+{
+	(void)fprintf(stderr, "pilotage-verify: %s\n", what);
+	_exit(1);
+}
+
+static int
+read_exactly(void *buffer, size_t size)
+{
+	unsigned char *at = buffer;
+	ssize_t n;
+
+	while (size > 0) {
+		n = read(STDIN_FILENO, at, size);
+		if (n == -1 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return 0;
+		at += n;
+		size -= (size_t)n;
+	}
+	return 1;
+}
+
+static int
+write_exactly(const void *buffer, size_t size)
+{
+	const unsigned char *at = buffer;
+	ssize_t n;
+
+	while (size > 0) {
+		n = write(STDOUT_FILENO, at, size);
+		if (n == -1 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return 0;
+		at += n;
+		size -= (size_t)n;
+	}
+	return 1;
+}
+
+static int
+digest(const void *data, size_t len, uint8_t out[32])
+{
+	EVP_MD *sha256 = EVP_MD_fetch(pil_library(), "SHA256", NULL);
+	int good;
+
+	good = sha256 != NULL &&
+	    EVP_Digest(data, len, out, NULL, sha256, NULL) == 1;
+	EVP_MD_free(sha256);
+	return good;
+}
+
+static const char *
+argument(const char *text)
+{
+	return strcmp(text, "-") == 0 ? NULL : text;
+}
+
+static void
+answer(struct pil_verify_options *opt, const struct pil_dirs *dirs,
+    enum pil_reason opened)
+{
+	struct pil_request request;
+
+	if (!read_exactly(&request, sizeof(request)) ||
+	    memcmp(request.magic, PIL_RECORD_MAGIC, sizeof(request.magic)) != 0 ||
+	    request.version != PIL_RECORD_VERSION ||
+	    request.pem_size > sizeof(pem) || request.at <= 0 ||
+	    request.skew < 0)
+		die("the request is malformed");
+	if (!read_exactly(pem, request.pem_size))
+		die("the input is shorter than the request says");
+	opt->at = request.at;
+	opt->skew = request.skew;
+	opt->policy = request.policy;
+	opt->max_voms_seconds = request.max_voms_seconds;
+	memcpy(record.magic, PIL_RECORD_MAGIC, sizeof(record.magic));
+	memcpy(record.tail, PIL_RECORD_MAGIC, sizeof(record.tail));
+	record.version = PIL_RECORD_VERSION;
+	record.size = sizeof(record);
+	memcpy(record.nonce, request.nonce, sizeof(record.nonce));
+	if (!digest(pem, request.pem_size, record.digest))
+		die("the digest of the input could not be computed");
+	if (opened == PIL_OK)
+		(void)pil_verify_at(opt, dirs, 1, pem, request.pem_size,
+		    &record.who);
+	else {
+		record.who.reason = (int32_t)opened;
+		(void)snprintf(record.who.detail, sizeof(record.who.detail),
+		    "%.200s is missing, or others than root may write it",
+		    opened == PIL_VOMS_LSC_UNUSABLE ? opt->voms_dir :
+		    opt->ca_dir);
+	}
+	if (!write_exactly(&record, sizeof(record)))
+		die("the record could not be written");
+}
+
+int
+main(int argc, char **argv)
+{
+	struct pil_verify_options opt;
+	struct pil_dirs dirs;
+	enum pil_reason opened;
+
+	if (argc != 4)
+		die("usage: pilotage-verify CA_DIR VOMS_DIR HOST");
+	if (clearenv() != 0 || close_range(STDERR_FILENO + 1, ~0u, 0) != 0)
+		die("the environment could not be emptied");
+	memset(&opt, 0, sizeof(opt));
+	opt.ca_dir = argv[1];
+	opt.voms_dir = argument(argv[2]);
+	opt.host = argument(argv[3]);
+	opened = pil_open_dirs(&opt, 1, &dirs);
+	/* OpenSSL starts before the filter, on nothing but its own tables. */
+	if (pil_library() == NULL)
+		die("OpenSSL could not be started");
+	if (sandbox_limits() != 0 || sandbox_files(dirs.ca, dirs.voms) != 0 ||
+	    sandbox_calls() != 0)
+		die("the sandbox could not be closed");
+	answer(&opt, &dirs, opened);
+	_exit(0);
+}
