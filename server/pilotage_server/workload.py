@@ -165,10 +165,8 @@ class Grant(msgspec.Struct, frozen=True):
     retrieval_key: Secret
 
 
-class CredentialView(msgspec.Struct, frozen=True):
-    """What JobService may know of a credential."""
+class TokenAndKey(msgspec.Struct, frozen=True):
+    """What opens a job's credential once, for the pilot that holds its lease."""
 
-    credential_id: str
-    vo: str
-    fqan: str
-    expire_time: datetime.datetime
+    token: Secret
+    retrieval_key: Secret

@@ -1,1 +1,37 @@
-"""Jobs, leases, brokerage, sandboxes and logs."""
+"""Jobs, leases, brokerage, sandboxes and logs.
+
+The desks are put together like this; every constructor takes what it stands on and nothing else:
+
+    database = Database.open(state_dir / "jobs.sqlite", "jobs")
+    notices = Notices()
+    logs = LogStore(state_dir / "logs", limits)
+    wrapping = KeyWrap(wrap_key)                                    # 32 bytes, as a Secret
+    job_desk = JobDesk(database, keeper, logs, wrapping, notices, limits, clock)
+    pilot_desk = PilotDesk(database, logs, wrapping, token_key, notices, limits, times, clock)
+    sandboxes = SandboxStore(database, state_dir / "sandboxes", limits, clock)
+    await pilot_desk.start()                                        # before the first call is served
+    sweeper = asyncio.create_task(pilot_desk.run())                 # until cancelled
+    server.add(JobServicer(job_desk, sandboxes), PilotServicer(pilot_desk))
+
+`keeper` is any CredentialDirectory; `pilot_desk` is the LeaseDirectory that CredentialService asks.
+"""
+
+from pilotage_server.jobs.job_desk import CredentialDirectory, JobDesk
+from pilotage_server.jobs.limits import JobLimits, LeaseTimes
+from pilotage_server.jobs.logs import LogStore
+from pilotage_server.jobs.notices import Notices
+from pilotage_server.jobs.pilot_desk import PilotDesk
+from pilotage_server.jobs.sandboxes import SandboxStore
+from pilotage_server.jobs.wrapping import KeyWrap
+
+__all__ = [
+    "CredentialDirectory",
+    "JobDesk",
+    "JobLimits",
+    "KeyWrap",
+    "LeaseTimes",
+    "LogStore",
+    "Notices",
+    "PilotDesk",
+    "SandboxStore",
+]

@@ -43,6 +43,7 @@ class NewJob(msgspec.Struct, frozen=True):
 
     job_id: str
     owner_id: int
+    owner_dn: str
     class_id: int
     spec: JobSpec
     rank: int
@@ -140,7 +141,27 @@ def insert(connection: sqlite3.Connection, new: NewJob, note: Note) -> JobRow:
         reason=note.reason,
         message=note.message,
     )
-    return by_seq(connection, seq)
+    return JobRow(
+        job_seq=seq,
+        job_id=new.job_id,
+        owner_id=new.owner_id,
+        owner_dn=new.owner_dn,
+        class_id=new.class_id,
+        state=JobState.DEFINED,
+        version=1,
+        attempt=0,
+        tries=0,
+        max_attempts=new.spec.max_attempts,
+        result_attempt=0,
+        lease_id=None,
+        cancel_requested=False,
+        credential_id=new.credential_id,
+        credential_expire_us=microseconds(new.credential_expire),
+        reason="",
+        message="",
+        start_us=None,
+        end_us=None,
+    )
 
 
 def by_seq(connection: sqlite3.Connection, seq: int) -> JobRow:
@@ -169,7 +190,8 @@ def views(
 ) -> list[tuple[int, Job]]:
     """Return an owner's jobs with their numbers, newest first, older than the number `before`."""
     wanted = f"AND state IN ({','.join(str(int(state)) for state in states)})" if states else ""
-    query = f"WHERE job.owner_id = (SELECT owner_id FROM owner WHERE dn = ?) AND job_seq < ? {wanted}"
+    # Only numbers of an enum go into the text.
+    query = f"WHERE job.owner_id = (SELECT owner_id FROM owner WHERE dn = ?) AND job_seq < ? {wanted}"  # noqa: S608
     found = connection.execute(
         f"{VIEW} {query} ORDER BY job_seq DESC LIMIT ?",
         (owner_dn, 2**63 - 1 if before is None else before, limit),

@@ -18,3 +18,8 @@ def visible(connection: sqlite3.Connection, owner_dn: str, sha256: str) -> bool:
     """Return whether an owner may see a sandbox."""
     query = "SELECT 1 FROM sandbox JOIN owner USING (owner_id) WHERE dn = ? AND sha256 = ?"
     return connection.execute(query, (owner_dn, sha256)).fetchone() is not None
+
+
+def known(connection: sqlite3.Connection, sha256: str) -> bool:
+    """Return whether anybody may see a sandbox."""
+    return connection.execute("SELECT 1 FROM sandbox WHERE sha256 = ? LIMIT 1", (sha256,)).fetchone() is not None

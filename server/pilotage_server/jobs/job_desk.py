@@ -1,0 +1,274 @@
+"""What owners do with their jobs. Another owner's job is, everywhere, one that never was."""
+
+import datetime
+import hashlib
+import sqlite3
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
+
+import msgspec
+
+from pilotage.errors import PilotageError, refuse
+from pilotage.reasons import Reason
+from pilotage.secret import Secret
+from pilotage.states import FINAL, LEASED, JobState
+from pilotage_server.clock import Clock
+from pilotage_server.jobs import broker, specs
+from pilotage_server.jobs.broker import Broker
+from pilotage_server.jobs.ids import NewId, new_id
+from pilotage_server.jobs.job_class import class_id
+from pilotage_server.jobs.limits import JobLimits
+from pilotage_server.jobs.logs import Chunk, LogStore, Stream
+from pilotage_server.jobs.moves import Moves
+from pilotage_server.jobs.notices import Changes, Notices
+from pilotage_server.jobs.outcomes import CANCELLED
+from pilotage_server.jobs.wrapping import KEY_BYTES, KeyWrap
+from pilotage_server.principal import Principal
+from pilotage_server.store import events, jobs, owners, queue, requests, sandboxes
+from pilotage_server.store.database import Database
+from pilotage_server.store.jobs import NewJob, Note
+from pilotage_server.workload import Job, JobEvent, JobSpec
+
+LARGEST_BULK = 1000
+
+
+class CredentialFacts(Protocol):
+    """What a job has to know of its credential."""
+
+    @property
+    def vo(self) -> str: ...
+    @property
+    def fqan(self) -> str: ...
+    @property
+    def expire_time(self) -> datetime.datetime: ...
+
+
+class CredentialDirectory(Protocol):
+    """Knows which credentials can be used; CredentialService's side."""
+
+    async def describe(self, credential_id: str, owner_dn: str) -> CredentialFacts:
+        """Return the facts of an owner's usable credential, or raise CREDENTIAL_*."""
+        ...
+
+
+class ItemResult(msgspec.Struct, frozen=True):
+    """What became of one item of a bulk call; an empty reason means that it was done."""
+
+    item_id: str
+    reason: str = ""
+    message: str = ""
+
+
+class JobDesk:
+    """Submit, look at, watch and cancel jobs, and read what they printed."""
+
+    def __init__(
+        self,
+        database: Database,
+        credentials: CredentialDirectory,
+        logs: LogStore,
+        wrapping: KeyWrap,
+        notices: Notices,
+        limits: JobLimits,
+        clock: Clock,
+        make_id: NewId = new_id,
+    ) -> None:
+        self._database = database
+        self._credentials = credentials
+        self._logs = logs
+        self._wrapping = wrapping
+        self._notices = notices
+        self._limits = limits
+        self._clock = clock
+        self._new_id = make_id
+        self._broker = Broker()
+
+    async def submit(
+        self,
+        caller: Principal,
+        request_id: str,
+        wanted: Sequence[JobSpec],
+        credential_id: str,
+        retrieval_key: Secret,
+    ) -> tuple[str, ...]:
+        """Store all of these jobs or none, and return their ids; a repeat answers as the first time did."""
+        if caller.limited:
+            raise refuse(Reason.LIMITED_PROXY_REFUSED)
+        if not specs.WORD.fullmatch(request_id):
+            raise refuse(Reason.INVALID_ARGUMENT, "request_id is not a UUID.")
+        if len(retrieval_key.reveal()) != KEY_BYTES:
+            raise refuse(Reason.INVALID_ARGUMENT, f"The retrieval key is not {KEY_BYTES} bytes long.")
+        digest = hashlib.sha256(msgspec.json.encode((credential_id, wanted), order="sorted")).digest()
+        before = await self._database.read(lambda c: requests.answered(c, caller.dn, request_id, digest))
+        if before is not None:
+            return before
+        checked = self._checked(wanted)
+        facts = await self._credentials.describe(credential_id, caller.dn)
+        now = self._clock()
+        self._check_life(checked, facts.expire_time, now)
+        changes = Changes()
+
+        def store(connection: sqlite3.Connection) -> tuple[str, ...]:
+            answer = requests.answered(connection, caller.dn, request_id, digest)
+            if answer is not None:
+                return answer
+            owner_id = owners.owner_id(connection, caller.dn)
+            self._check_room(connection, owner_id, caller.dn, checked)
+            moves = Moves(connection, self._broker, changes, "owner", now)
+            job_ids = tuple(self._new_id() for _ in checked)
+            for job_id, spec in zip(job_ids, checked, strict=True):
+                kind = class_id(spec.requirements)
+                queue.put_class(connection, kind, spec.requirements)
+                new = NewJob(
+                    job_id=job_id,
+                    owner_id=owner_id,
+                    owner_dn=caller.dn,
+                    class_id=kind,
+                    spec=spec,
+                    rank=broker.rank(spec.priority, now),
+                    credential_id=credential_id,
+                    credential_expire=facts.expire_time,
+                    vo=facts.vo,
+                    fqan=facts.fqan,
+                    wrapped_key=self._wrapping.wrap(
+                        retrieval_key, job_id=job_id, owner_dn=caller.dn, credential_id=credential_id
+                    ),
+                )
+                moves.move(jobs.insert(connection, new, Note("owner", now)), JobState.ACTIVATED)
+            requests.insert(connection, owner_id, request_id, digest, job_ids, now)
+            return job_ids
+
+        return await self._database.write(store, committed=lambda _: self._notices.tell(changes))
+
+    def _checked(self, wanted: Sequence[JobSpec]) -> list[JobSpec]:
+        if not 0 < len(wanted) <= self._limits.jobs_per_submit:
+            raise refuse(Reason.INVALID_ARGUMENT, f"A call submits 1 to {self._limits.jobs_per_submit} jobs.")
+        checked = []
+        for position, spec in enumerate(wanted):
+            try:
+                checked.append(specs.checked(spec, self._limits))
+            except PilotageError as error:
+                raise refuse(error.reason, f"Job {position + 1} of {len(wanted)}: {error.message}") from error
+        return checked
+
+    def _check_life(self, checked: Sequence[JobSpec], expire_time: datetime.datetime, now: datetime.datetime) -> None:
+        """Refuse a credential that would end before the longest of the jobs, even if it began at once."""
+        needed = max(spec.wall_seconds for spec in checked) + self._limits.credential_margin_seconds
+        left = (expire_time - now).total_seconds()
+        if left < needed:
+            raise refuse(
+                Reason.CREDENTIAL_TOO_SHORT,
+                f"The credential lives {max(int(left), 0)} s more and the jobs need {needed} s; delegate a new one.",
+            )
+
+    def _check_room(
+        self, connection: sqlite3.Connection, owner_id: int, owner_dn: str, checked: Sequence[JobSpec]
+    ) -> None:
+        most = self._limits.queued_jobs_per_owner
+        if owners.open_jobs(connection, owner_id) + len(checked) > most:
+            raise refuse(Reason.QUEUE_LIMIT, f"An owner may have {most} jobs that are not over.")
+        for sha256 in {spec.input_sandbox for spec in checked} - {""}:
+            if not sandboxes.visible(connection, owner_dn, sha256):
+                raise refuse(Reason.SANDBOX_NOT_FOUND, f"No sandbox {sha256}; upload it first.")
+
+    async def get(self, caller: Principal, job_id: str) -> Job:
+        """Return one of the caller's jobs."""
+        return await self._database.read(lambda c: jobs.view(c, job_id, caller.dn))
+
+    async def list_jobs(
+        self, caller: Principal, states: Sequence[JobState], before: int | None, limit: int
+    ) -> list[tuple[int, Job]]:
+        """Return a page of the caller's jobs with their places, newest first."""
+        return await self._database.read(lambda c: jobs.views(c, caller.dn, states, before, limit), slow=True)
+
+    async def list_events(self, caller: Principal, job_id: str, after: int, limit: int) -> list[JobEvent]:
+        """Return a page of the life of one of the caller's jobs, oldest first."""
+
+        def read(connection: sqlite3.Connection) -> list[JobEvent]:
+            return events.page(connection, jobs.owned(connection, job_id, caller.dn).job_seq, after, limit)
+
+        return await self._database.read(read)
+
+    async def watch(self, caller: Principal, job_ids: Sequence[str]) -> AsyncIterator[Job]:
+        """Yield each job at once and again at every change, until all are final."""
+        _check_bulk(job_ids)
+        open_ids = set(job_ids)
+        versions: dict[str, int] = {}
+        with self._notices.watching(job_ids) as watch:
+            while True:
+                changed = [job_id for job_id in dict.fromkeys(job_ids) if job_id in watch.changed & open_ids]
+                watch.changed.clear()
+                found = await self._database.read(lambda c, ids=changed: [jobs.view(c, i, caller.dn) for i in ids])  # type: ignore[misc]
+                for job in found:
+                    if versions.get(job.job_id) != job.version:
+                        versions[job.job_id] = job.version
+                        yield job
+                    if job.state in FINAL:
+                        open_ids.discard(job.job_id)
+                if not open_ids:
+                    return
+                await watch.next()
+
+    async def cancel(self, caller: Principal, job_ids: Sequence[str]) -> list[ItemResult]:
+        """Cancel what waits, have killed what runs; one result a job, in order."""
+        _check_bulk(job_ids)
+        now = self._clock()
+        changes = Changes()
+
+        def cancel_one(connection: sqlite3.Connection, job_id: str) -> ItemResult:
+            row = jobs.owned(connection, job_id, caller.dn)
+            if row.state in FINAL and row.state is not JobState.CANCELLED:
+                raise refuse(Reason.JOB_FINAL, f"The job is {row.state.label}; its state is final.")
+            if row.state in LEASED and not row.cancel_requested:
+                jobs.request_cancel(connection, row)
+                changes.jobs.add(job_id)
+            elif row.state not in LEASED | FINAL:
+                Moves(connection, self._broker, changes, "owner", now).move(row, JobState.CANCELLED, CANCELLED)
+            return ItemResult(job_id)
+
+        def cancel_all(connection: sqlite3.Connection) -> list[ItemResult]:
+            results = []
+            for job_id in job_ids:
+                try:
+                    results.append(cancel_one(connection, job_id))
+                except PilotageError as error:
+                    results.append(ItemResult(job_id, error.reason.name, error.message))
+            return results
+
+        return await self._database.write(cancel_all, committed=lambda _: self._notices.tell(changes))
+
+    async def read_log(
+        self, caller: Principal, job_id: str, stream: Stream, offset: int, attempt: int, *, follow: bool
+    ) -> AsyncIterator[Chunk]:
+        """Yield what an attempt printed, from an offset on.
+
+        Attempt 0 is the newest; followed, it goes on with the next attempt from its beginning. Following ends
+        when the job is final, or the one attempt asked for is over.
+        """
+        newest = attempt == 0
+        told_cut = False
+        with self._notices.watching([job_id]) as watch:
+            while True:
+                # The state is read before the bytes: whatever a pilot wrote before the end is then seen.
+                job = await self.get(caller, job_id)
+                attempt = attempt or job.attempt
+                over = job.state in FINAL or attempt < job.attempt or (attempt > 0 and job.state not in LEASED)
+                async for chunk in self._logs.chunks(job_id, attempt, stream, offset):
+                    offset = chunk.offset + len(chunk.data)
+                    told_cut = chunk.truncated
+                    yield chunk
+                if over or not follow:
+                    last = await self._logs.read(job_id, attempt, stream, offset)
+                    if last.truncated and not told_cut:
+                        yield last
+                if not follow or job.state in FINAL or (over and not newest):
+                    return
+                if attempt < job.attempt:
+                    attempt, offset, told_cut = job.attempt, 0, False
+                    continue
+                await watch.next()
+
+
+def _check_bulk(job_ids: Sequence[str]) -> None:
+    if not 0 < len(job_ids) <= LARGEST_BULK:
+        raise refuse(Reason.INVALID_ARGUMENT, f"The call takes 1 to {LARGEST_BULK} jobs.")
