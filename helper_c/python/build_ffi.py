@@ -48,10 +48,41 @@ ffi.cdef("""
 
     int pil_verify_pem(const struct pil_verify_options *, const void *, size_t, struct pil_identity *);
     int pil_verify_der(const struct pil_verify_options *, const void *, size_t, struct pil_identity *);
+
+    #define PIL_ACCOUNT_SIZE 64
+    #define PIL_GROUPS_MAX 64
+
+    struct pil_map_options {
+        const char *grid_mapfile;
+        const char *gridmapdir;
+        const char *ban_file;
+        uint32_t min_uid;
+        uint32_t min_gid;
+        uint32_t caller;
+        int dry_run;
+        int trust_any_owner;
+        ...;
+    };
+
+    struct pil_mapping {
+        char account[PIL_ACCOUNT_SIZE];
+        char home[1024];
+        char lease[4096];
+        uint32_t uid;
+        uint32_t gid;
+        size_t ngroups;
+        uint32_t groups[PIL_GROUPS_MAX];
+        char detail[PIL_DETAIL_SIZE];
+        ...;
+    };
+
+    int pil_map(const struct pil_map_options *, const struct pil_identity *, struct pil_mapping *);
+    int pil_dn_equal(const char *, const char *);
 """)
 ffi.set_source(
     "pilotage_helper._native",
     """
+    #include <pilotage/map.h>
     #include <pilotage/verify.h>
     """,
     libraries=["crypto"],

@@ -1,5 +1,6 @@
 """Types of the cffi module, as far as pilotage_helper uses it."""
 
+from collections.abc import Iterator, Sequence
 from typing import Literal, Protocol, overload
 
 class Pointer(Protocol):
@@ -7,6 +8,7 @@ class Pointer(Protocol):
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int) -> Pointer: ...
+    def __iter__(self) -> Iterator[Pointer]: ...
 
 class COptions(Pointer, Protocol):
     ca_dir: Pointer
@@ -33,6 +35,26 @@ class CIdentity(Pointer, Protocol):
     detail: Pointer
     fqan: Pointer
 
+class CMapOptions(Pointer, Protocol):
+    grid_mapfile: Pointer
+    gridmapdir: Pointer
+    ban_file: Pointer
+    min_uid: int
+    min_gid: int
+    caller: int
+    dry_run: int
+    trust_any_owner: int
+
+class CMapping(Pointer, Protocol):
+    account: Pointer
+    home: Pointer
+    lease: Pointer
+    uid: int
+    gid: int
+    ngroups: int
+    groups: Sequence[int]
+    detail: Pointer
+
 class _Ffi:
     NULL: Pointer
     @overload
@@ -40,11 +62,20 @@ class _Ffi:
     @overload
     def new(self, kind: Literal["struct pil_identity *"]) -> CIdentity: ...
     @overload
+    def new(self, kind: Literal["struct pil_map_options *"]) -> CMapOptions: ...
+    @overload
+    def new(self, kind: Literal["struct pil_mapping *"]) -> CMapping: ...
+    @overload
     def new(self, kind: Literal["char[]"], value: bytes) -> Pointer: ...
     def string(self, field: object) -> bytes: ...
     def buffer(self, field: object) -> bytes: ...
+    def memmove(self, target: object, source: bytes, size: int) -> None: ...
 
 class _Lib:
+    PIL_INPUT_MAX: int
+    PIL_FQAN_MAX: int
+    PIL_NAME_SIZE: int
+    PIL_DN_SIZE: int
     PIL_F_PROXY: int
     PIL_F_LIMITED: int
     PIL_F_KEY: int
@@ -56,6 +87,8 @@ class _Lib:
     PIL_P_NO_SIGNING_POLICY: int
     def pil_verify_pem(self, options: COptions, data: bytes, size: int, who: CIdentity) -> int: ...
     def pil_verify_der(self, options: COptions, data: bytes, size: int, who: CIdentity) -> int: ...
+    def pil_map(self, options: CMapOptions, who: CIdentity, mapping: CMapping) -> int: ...
+    def pil_dn_equal(self, left: bytes, right: bytes) -> int: ...
 
 ffi: _Ffi
 lib: _Lib

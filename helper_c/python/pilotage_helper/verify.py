@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
+
 from pilotage.errors import refuse
 from pilotage.reasons import Reason
-
 from pilotage_helper._native import ffi, lib
 
 if TYPE_CHECKING:
@@ -49,8 +49,8 @@ class VerifyOptions(msgspec.Struct, frozen=True):
 class Identity(msgspec.Struct, frozen=True):
     """Who a verified chain speaks for.
 
-    `dn` is the end entity's subject; `fqans` are normalised and in the server's order, so the first is the
-    primary one. `not_after` is the end of the shortest-lived certificate of the chain, `voms_not_after` that of the attributes.
+    `dn` is the end entity's subject; `fqans` are normalised and in the server's order, so the first is the primary
+    one. `not_after` is the end of the chain's shortest-lived certificate, `voms_not_after` that of the attributes.
     """
 
     dn: str
