@@ -35,7 +35,7 @@ from typing import IO, cast
 FRAME = struct.Struct("!cI")
 MAX_BODY = 1 << 20
 CHUNK = 256 << 10
-MAX_MEMBERS = 100_000
+MAX_MEMBERS = 20_000
 MAX_DEPTH = 64
 FAILED_EXIT = 120
 DRAIN_SECONDS = 10

@@ -1,0 +1,92 @@
+"""The pilot's configuration file: TOML, strict, one table.
+
+    server = "pilotage.example.org:7643"
+    ca_dir = "/etc/grid-security/certificates"
+    proxy = "/var/lib/pilotage-pilot/proxy"     # the pilot's own, with its role; 0600
+    site = "EXAMPLE"
+    workdir = "/var/lib/pilotage-pilot/work"    # 0700, made if missing
+    slots = 2
+
+Everything else has a default. There is one way to run a payload: `switch = "required"`.
+"""
+
+import socket
+import tomllib
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from pilotage.errors import refuse
+from pilotage.reasons import Reason
+
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+Natural = Annotated[int, msgspec.Meta(ge=0)]
+Text = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
+
+
+class PilotConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a site says about its pilots. Sizes are for one slot; 0 means an even share of the node."""
+
+    server: Text
+    """`host:port` of the login port."""
+    ca_dir: Path
+    proxy: Path
+    workdir: Path
+    audience: str = ""
+    """What a login must be for; by default `pilotage://` and the server's host."""
+    site: str = ""
+    worker_node: str = ""
+    slots: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 1
+    cores: Natural = 0
+    memory_bytes: Natural = 0
+    disk_bytes: Natural = 0
+    wall_seconds: Positive = 86_400
+    tags: tuple[Text, ...] = ()
+    switch: str = "required"
+    helper: Path = Path("/usr/sbin/pilotage-exec")
+    wrapper: Path = Path("/usr/libexec/pilotage/pilotage-wrapper.py")
+    python: Path = Path("/usr/bin/python3")
+    key_kind: str = "rsa"
+    max_idle_seconds: Natural = 0
+    """Leave after so long without a payload; 0 never."""
+    max_jobs: Natural = 0
+    """Leave after so many payloads; 0 never."""
+    max_node_failures: Positive = 3
+    """Leave when so many attempts in a row failed through this node's fault."""
+    drain_seconds: Natural = 300
+    """How long running payloads may go on after SIGTERM."""
+    prepare_seconds: Positive = 600
+    collect_seconds: Positive = 1800
+    term_grace_seconds: Positive = 15
+    """From TERM to KILL of the helper's front; longer than the helper's own grace."""
+    max_input_bytes: Positive = 1 << 30
+    max_output_bytes: Positive = 1 << 30
+    max_unpacked_bytes: Positive = 8 << 30
+    max_log_bytes: Positive = 16 << 20
+    """Per stream of one payload; what is beyond is dropped and the log says so."""
+    poll_seconds: Annotated[int, msgspec.Meta(ge=1, le=30)] = 20
+    log_file: str = "pilotlog.txt"
+    """In the workdir unless absolute; "" for standard error alone."""
+
+
+def load_config(path: Path) -> PilotConfig:
+    """Read and check the file, or raise CONFIG_INVALID with what is wrong where."""
+    try:
+        with path.open("rb") as file:
+            config = msgspec.convert(tomllib.load(file), PilotConfig)
+    except OSError as error:
+        raise refuse(Reason.CONFIG_INVALID, f"{path} cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
+        raise refuse(Reason.CONFIG_INVALID, f"{path}: {error}") from error
+    if config.switch != "required":
+        raise refuse(
+            Reason.CONFIG_INVALID,
+            f"{path}: switch = {config.switch!r} is not built; every payload runs as its owner (switch = 'required').",
+        )
+    if config.key_kind not in ("rsa", "ec"):
+        raise refuse(Reason.CONFIG_INVALID, f"{path}: key_kind is 'rsa' or 'ec', not {config.key_kind!r}.")
+    for name in ("ca_dir", "proxy", "workdir", "helper", "wrapper", "python"):
+        if not getattr(config, name).is_absolute():
+            raise refuse(Reason.CONFIG_INVALID, f"{path}: {name} must be an absolute path.")
+    return msgspec.structs.replace(config, worker_node=config.worker_node or socket.gethostname())
