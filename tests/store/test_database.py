@@ -40,6 +40,12 @@ def numbers(connection: sqlite3.Connection) -> list[int]:
     return [row[0] for row in connection.execute("SELECT number FROM thing ORDER BY number")]
 
 
+def child_says(code: str, name: str) -> str:
+    """Run code in a process of its own and return what it prints."""
+    command = [sys.executable, "-c", code, name]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+
+
 @pytest_asyncio.fixture
 async def database(tmp_path: Path) -> AsyncIterator[Database]:
     opened = Database.open(tmp_path / "jobs.sqlite", Kind.JOBS, busy_seconds=0.2)
@@ -156,9 +162,13 @@ async def test_a_really_full_disk_says_so_and_loses_nothing_that_was_answered(sm
     database = Database.open(small_disk / "jobs.sqlite", Kind.CREDENTIALS)
     await database.write(make_table)
     answered: list[int] = []
-    with pytest.raises(PilotageError) as refused:
+
+    async def fill() -> None:
         for number in range(100):
             answered.append(await database.write(put(number, bytes(50_000))))
+
+    with pytest.raises(PilotageError) as refused:
+        await fill()
     assert refused.value.reason is Reason.DISK_FULL
     assert await database.read(numbers) == answered
     await database.close()
@@ -213,8 +223,7 @@ async def test_a_second_process_is_refused(database: Database, tmp_path: Path) -
             print(error.reason.name)
     """)
     name = str(tmp_path / "jobs.sqlite")
-    done = subprocess.run([sys.executable, "-c", code, name], capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout.strip() == "STORE_UNAVAILABLE"
+    assert child_says(code, name).strip() == "STORE_UNAVAILABLE"
 
 
 CHILD = """
@@ -239,14 +248,20 @@ asyncio.run(main())
 """
 
 
-async def test_a_killed_process_keeps_all_that_it_answered_and_nothing_by_halves(tmp_path: Path) -> None:
-    name = tmp_path / "jobs.sqlite"
+def killed_while_writing(name: Path) -> list[int]:
+    """Let a process write until it has answered 300 times, kill it, and return all it answered."""
     child = subprocess.Popen([sys.executable, "-c", CHILD, str(name)], stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None
     answered = [int(child.stdout.readline()) for _ in range(300)]
     child.send_signal(signal.SIGKILL)
     answered += [int(line) for line in child.stdout.read().splitlines() if line]
     child.wait()
+    return answered
+
+
+async def test_a_killed_process_keeps_all_that_it_answered_and_nothing_by_halves(tmp_path: Path) -> None:
+    name = tmp_path / "jobs.sqlite"
+    answered = killed_while_writing(name)
     database = Database.open(name, Kind.JOBS)
     kept = set(await database.read(numbers))
     await database.close()
@@ -270,11 +285,15 @@ async def test_a_newer_releases_database_is_refused_and_the_lock_let_go(tmp_path
             Database.open(tmp_path / "jobs.sqlite", Kind.JOBS)
 
 
+def modes_in(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mode for path in folder.iterdir()}
+
+
 async def test_the_files_are_the_servers_alone(database: Database, tmp_path: Path) -> None:
     await database.write(put(1))
-    assert {path.name for path in tmp_path.iterdir()} >= {"jobs.sqlite", "jobs.sqlite-wal", "jobs.sqlite.lock"}
-    for path in tmp_path.iterdir():
-        assert path.stat().st_mode & 0o077 == 0, path.name
+    modes = modes_in(tmp_path)
+    assert modes.keys() >= {"jobs.sqlite", "jobs.sqlite-wal", "jobs.sqlite.lock"}
+    assert all(mode & 0o077 == 0 for mode in modes.values()), modes
 
 
 async def test_commits_are_synced_and_foreign_keys_hold(database: Database) -> None:
@@ -325,7 +344,6 @@ async def test_file_size_limits_are_full_disks(tmp_path: Path) -> None:
         asyncio.run(main())
     """)
     name = str(tmp_path / "jobs.sqlite")
-    done = subprocess.run([sys.executable, "-c", code, name], capture_output=True, text=True, timeout=60, check=True)
-    *stored, reason, count = done.stdout.split()
+    *stored, reason, count = child_says(code, name).split()
     assert reason in ("DISK_FULL", "STORE_UNAVAILABLE")
     assert int(count) == len(stored) > 0
