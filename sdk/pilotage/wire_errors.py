@@ -4,7 +4,9 @@ A Pilotage server puts its reason into `google.rpc.ErrorInfo`; what comes from g
 (no connection, deadline) is told apart by its status code.
 """
 
+import contextlib
 import re
+from collections.abc import Iterator
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -27,6 +29,15 @@ _BY_CODE = {
     grpc.StatusCode.RESOURCE_EXHAUSTED: Reason.RATE_LIMITED,
 }
 _PLUGIN = re.compile(r"plugin failed with error: ([A-Z0-9_]+): (.*)", re.DOTALL)
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """Turn gRPC's errors into ours."""
+    try:
+        yield
+    except grpc.RpcError as error:
+        raise error_from(error) from None
 
 
 def error_from(error: grpc.RpcError) -> PilotageError:

@@ -5,8 +5,8 @@
 hurt the one who unpacks; `unpack` applies the same rules while it writes.
 """
 
-from pilotage.sandbox.packing import Packed, pack
+from pilotage.sandbox.packing import Packed, gather, pack, pack_members
 from pilotage.sandbox.reading import Contents, Limits, check_archive, read_digest
 from pilotage.sandbox.writing import unpack
 
-__all__ = ["Contents", "Limits", "Packed", "check_archive", "pack", "read_digest", "unpack"]
+__all__ = ["Contents", "Limits", "Packed", "check_archive", "gather", "pack", "pack_members", "read_digest", "unpack"]

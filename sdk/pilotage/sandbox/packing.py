@@ -6,13 +6,13 @@ import io
 import os
 import stat
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
 import msgspec
 
-from pilotage.errors import refuse
+from pilotage.errors import SandboxError, refuse
 from pilotage.reasons import Reason
 from pilotage.sandbox.rules import check_name, check_symlink, join
 
@@ -36,16 +36,39 @@ def pack(paths: Sequence[Path], root: Path, out: IO[bytes]) -> Packed:
     for path in paths:
         for found in _walk(path):
             members.setdefault(_relative(found, root), found)
-    members.pop(".", None)
+    return pack_members(members, out)
+
+
+def gather(inputs: Sequence[Path], base: Path) -> dict[str, Path]:
+    """Return what to pack for paths as people give them: below `base` under their own relative
+    name, from elsewhere under their last part; two different things of one name are refused."""
+    members: dict[str, Path] = {}
+    for path in inputs:
+        top = path if path.name not in ("", "..") else path.resolve()
+        try:
+            start = _relative(top, base)
+        except SandboxError:
+            start = top.name
+        for found in _walk(top):
+            name = join(check_name(f"{start}/{found.relative_to(top).as_posix()}"))
+            known = members.setdefault(name, found)
+            if known != found and not (known.is_dir() and found.is_dir()) and not known.samefile(found):
+                raise refuse(Reason.INVALID_ARGUMENT, f"{known} and {found} would both be {name} in the sandbox.")
+    return members
+
+
+def pack_members(members: Mapping[str, Path], out: IO[bytes]) -> Packed:
+    """Write files, links and folders under chosen names, by the rules of `pack`."""
     counted = _Counting(out)
+    names = sorted(name for name in members if name != ".")
     # The level is part of what makes the bytes the same; name and time stay out of gzip's header.
     with (
         gzip.GzipFile(filename="", fileobj=counted, mode="wb", compresslevel=6, mtime=0) as stream,
         tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as archive,
     ):
-        for name in sorted(members):
+        for name in names:
             _add(archive, name, members[name])
-    return Packed(sha256=counted.digest.hexdigest(), size_bytes=counted.size, members=len(members))
+    return Packed(sha256=counted.digest.hexdigest(), size_bytes=counted.size, members=len(names))
 
 
 def _walk(path: Path) -> Iterator[Path]:

@@ -1,0 +1,116 @@
+"""The caller's stored credentials: the part of the SDK that `Client.credentials` is."""
+
+import datetime
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import grpc
+
+from pilotage import convert
+from pilotage.delegation import KeyKeeper, Sealed, delegate, reusable
+from pilotage.errors import CredentialFileError
+from pilotage.jobs import Caller, Credential, Issuance
+from pilotage.v1 import credential_pb2, credential_pb2_grpc
+from pilotage.wire_errors import translated
+from pilotage.x509.files import LocalIdentity
+from pilotage.x509.keys import KeyKind
+
+CALL_SECONDS = 60.0
+PAGE = 100
+
+
+class Credentials:
+    """Delegate, list and destroy; and find one that does for a job."""
+
+    def __init__(
+        self,
+        channel: grpc.Channel,
+        identity: Callable[[], LocalIdentity],
+        whoami: Callable[[], Caller],
+        keys: Path | None,
+        say: Callable[[str], None],
+    ) -> None:
+        self._stub = credential_pb2_grpc.CredentialServiceStub(channel)
+        self._identity = identity
+        self._whoami = whoami
+        self._keys = KeyKeeper(keys) if keys is not None else None
+        self._say = say
+
+    def ready(
+        self,
+        needed: datetime.timedelta,
+        *,
+        lifetime: datetime.timedelta,
+        name: str = "",
+        kind: KeyKind = KeyKind.RSA_2048,
+    ) -> Sealed:
+        """Return a credential that lives long enough, delegating a new one if there is none."""
+        identity = self._identity()
+        if self._keys is not None:
+            found = reusable(
+                list(self.list()), self._keys.find, self._whoami(), identity, name=name, needed=needed, now=_now()
+            )
+            if found is not None:
+                return found
+        sealed = self.delegate(lifetime, name=name, kind=kind)
+        self._say(
+            f"delegated credential {sealed.credential.credential_id}, "
+            f"good until {sealed.credential.expire_time:%Y-%m-%d %H:%M} UTC"
+        )
+        return sealed
+
+    def delegate(self, lifetime: datetime.timedelta, *, name: str = "", kind: KeyKind = KeyKind.RSA_2048) -> Sealed:
+        """Delegate a new credential and keep its retrieval key."""
+        with translated():
+            sealed = delegate(self._stub, self._identity(), lifetime=lifetime, now=_now(), kind=kind, name=name)
+        if self._keys is not None:
+            try:
+                self._keys.keep(sealed.credential.credential_id, sealed.retrieval_key)
+            except (OSError, CredentialFileError) as error:
+                self._say(f"the credential cannot be used again later: its retrieval key cannot be kept ({error})")
+        return sealed
+
+    def list(self) -> Iterator[Credential]:
+        """Yield the caller's credentials."""
+        token = ""
+        while True:
+            request = credential_pb2.ListCredentialsRequest(page_size=PAGE, page_token=token)
+            with translated():
+                page = self._stub.ListCredentials(request, timeout=CALL_SECONDS)
+            for message in page.credentials:
+                yield convert.credential(message)
+            token = page.next_page_token
+            if not token:
+                return
+
+    def get(self, credential_id: str) -> Credential:
+        """Return one of the caller's credentials."""
+        request = credential_pb2.GetCredentialRequest(credential_id=credential_id)
+        with translated():
+            return convert.credential(self._stub.GetCredential(request, timeout=CALL_SECONDS).credential)
+
+    def destroy(self, credential_id: str) -> Credential:
+        """Make the service forget a credential at once, and forget its retrieval key here."""
+        request = credential_pb2.DestroyCredentialRequest(credential_id=credential_id)
+        with translated():
+            answer = self._stub.DestroyCredential(request, timeout=CALL_SECONDS)
+        if self._keys is not None:
+            self._keys.forget(credential_id)
+        return convert.credential(answer.credential)
+
+    def issuances(self, credential_id: str) -> Iterator[Issuance]:
+        """Yield who got a proxy of a credential, when and for which job."""
+        token = ""
+        while True:
+            request = credential_pb2.ListIssuancesRequest(credential_id=credential_id, page_size=PAGE, page_token=token)
+            with translated():
+                page = self._stub.ListIssuances(request, timeout=CALL_SECONDS)
+            for message in page.issuances:
+                yield convert.issuance(message)
+            token = page.next_page_token
+            if not token:
+                return
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)

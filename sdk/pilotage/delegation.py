@@ -1,0 +1,138 @@
+"""Delegation: give the service a proxy for a key of its own, and keep what unseals it.
+
+No private key travels. The service makes a key and a request, this client signs a proxy for it and
+sends 32 random bytes, the retrieval key, under which the service seals its key and which it then
+forgets. The client keeps them in a file of the user's alone, so that later jobs can use the same credential.
+"""
+
+import contextlib
+import datetime
+import os
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+from cryptography.hazmat.primitives import serialization
+
+from pilotage import convert
+from pilotage.errors import CredentialFileError, refuse
+from pilotage.jobs import Caller, Credential
+from pilotage.reasons import Reason
+from pilotage.secret import Secret
+from pilotage.v1 import credential_pb2
+from pilotage.v1.credential_pb2_grpc import CredentialServiceStub
+from pilotage.x509.files import LocalIdentity, read_private, write_private
+from pilotage.x509.keys import KeyKind
+from pilotage.x509.proxies import chain_end, sign_proxy
+from pilotage.x509.requests import check_request
+
+RETRIEVAL_KEY_BYTES = 32
+WORTHWHILE = datetime.timedelta(minutes=10)
+"""By how much a new credential must outlive an old one to be worth making."""
+CREDENTIAL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}", re.ASCII)
+
+
+class Sealed(msgspec.Struct, frozen=True):
+    """A stored credential and the key that unseals it."""
+
+    credential: Credential
+    retrieval_key: Secret
+
+
+class KeyKeeper:
+    """Retrieval keys on this machine, a file each, named by their credential."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def keep(self, credential_id: str, key: Secret) -> None:
+        """Store a key; raise OSError where that cannot be done."""
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_private(self._path(credential_id), key.reveal())
+
+    def find(self, credential_id: str) -> Secret | None:
+        """Return the key of a credential, or None if this machine has none that may be used."""
+        path = self._path(credential_id)
+        if not path.exists():
+            return None
+        try:
+            content = read_private(path)
+        except CredentialFileError:
+            return None
+        return Secret(content) if len(content) == RETRIEVAL_KEY_BYTES else None
+
+    def forget(self, credential_id: str) -> None:
+        """Remove a key."""
+        with contextlib.suppress(OSError):
+            self._path(credential_id).unlink()
+
+    def _path(self, credential_id: str) -> Path:
+        # The server chose this name; it must not choose a place.
+        if not CREDENTIAL_ID.fullmatch(credential_id):
+            raise refuse(Reason.INTERNAL, "The server named a credential in a way that no file can be named.")
+        return self._folder / credential_id
+
+
+def delegate(
+    stub: CredentialServiceStub,
+    identity: LocalIdentity,
+    *,
+    lifetime: datetime.timedelta,
+    now: datetime.datetime,
+    kind: KeyKind = KeyKind.RSA_2048,
+    name: str = "",
+    timeout: float = 60,
+) -> Sealed:
+    """Delegate a credential; it ends with the identity's own chain at the latest."""
+    begun = stub.BeginDelegation(
+        credential_pb2.BeginDelegationRequest(key_kind=credential_pb2.KeyKind.ValueType(kind.value)), timeout=timeout
+    )
+    public_key = check_request(begun.certificate_request)
+    proxy = sign_proxy(identity.chain, identity.key, public_key, lifetime=lifetime, now=now)
+    key = Secret(os.urandom(RETRIEVAL_KEY_BYTES))
+    done = stub.CompleteDelegation(
+        credential_pb2.CompleteDelegationRequest(
+            delegation_id=begun.delegation_id,
+            chain=[proxy.public_bytes(serialization.Encoding.DER), *identity.chain_der],
+            retrieval_key=key.reveal(),
+            name=name,
+        ),
+        timeout=timeout,
+    )
+    return Sealed(credential=convert.credential(done.credential), retrieval_key=key)
+
+
+def reusable(
+    credentials: Sequence[Credential],
+    find_key: Callable[[str], Secret | None],
+    caller: Caller,
+    identity: LocalIdentity,
+    *,
+    name: str,
+    needed: datetime.timedelta,
+    now: datetime.datetime,
+) -> Sealed | None:
+    """Return the longest-lived stored credential that does for a job, or None when a new one is better.
+
+    It must carry the caller's present VO attributes and be unsealable from here. One that is shorter
+    than needed still does if a new one would hardly live longer: the identity itself ends then.
+    """
+    fitting = [
+        credential
+        for credential in credentials
+        if credential.name == name
+        and credential.owner_dn == caller.dn
+        and (credential.vo, credential.fqans) == (caller.vo, caller.fqans)
+        and not credential.limited
+        and credential.destroy_time is None
+        and credential.expire_time > now
+    ]
+    for credential in sorted(fitting, key=lambda credential: credential.expire_time, reverse=True):
+        enough = credential.expire_time - now >= needed
+        best_possible = chain_end(identity.chain) - credential.expire_time < WORTHWHILE
+        if not (enough or best_possible):
+            return None
+        if (key := find_key(credential.credential_id)) is not None:
+            return Sealed(credential=credential, retrieval_key=key)
+    return None
