@@ -23,7 +23,7 @@ from pilotage_server.store import logins
 from pilotage_server.store.database import Database
 from pilotage_server.verifier import Verifier
 
-log = structlog.get_logger(logger="pilotage.audit")
+log = structlog.get_logger("pilotage.audit")
 
 PURPOSE = b"pilotage login v1"
 SALT_BYTES = 32

@@ -33,7 +33,7 @@ from pilotage_server.store.database import Database
 from pilotage_server.tokens import CredentialClaims
 from pilotage_server.verifier import Verifier
 
-audit = structlog.get_logger(logger="pilotage.audit")
+audit = structlog.get_logger("pilotage.audit")
 
 SHORTEST = datetime.timedelta(minutes=5)
 THREADS = 2

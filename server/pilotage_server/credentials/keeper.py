@@ -24,7 +24,7 @@ from pilotage_server.store.credentials import Issuance, Place, StoredCredential
 from pilotage_server.store.database import Database
 from pilotage_server.verifier import Verifier
 
-audit = structlog.get_logger(logger="pilotage.audit")
+audit = structlog.get_logger("pilotage.audit")
 
 SHORTEST = datetime.timedelta(minutes=10)
 LONGEST_NAME = 256

@@ -1,0 +1,177 @@
+"""Put the server together, start it, and take it apart again."""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Coroutine
+
+import structlog
+
+from pilotage.errors import PilotageError, refuse
+from pilotage.reasons import Reason
+from pilotage.x509.keys import KeyKind, KeyPool
+from pilotage_server import config as configuration
+from pilotage_server import keys as key_files
+from pilotage_server.auth.challenge import Challenges
+from pilotage_server.auth.login import LoginDesk
+from pilotage_server.auth.mutual import Peers
+from pilotage_server.auth.sessions import Sessions
+from pilotage_server.clock import Clock, utc_now
+from pilotage_server.config import Config
+from pilotage_server.credentials.issuing import Limits, ProxyIssuer
+from pilotage_server.credentials.keeper import CredentialKeeper
+from pilotage_server.credentials.sealing import Sealer
+from pilotage_server.jobs import JobDesk, KeyWrap, LogStore, Notices, PilotDesk, SandboxStore
+from pilotage_server.logs import fault
+from pilotage_server.rpc.admin_service import AdminServicer
+from pilotage_server.rpc.auth_service import AuthServicer
+from pilotage_server.rpc.credential_service import CredentialServicer
+from pilotage_server.rpc.guard import Guard
+from pilotage_server.rpc.health import Health
+from pilotage_server.rpc.job_service import JobServicer
+from pilotage_server.rpc.pilot_service import PilotServicer
+from pilotage_server.rpc.server import RpcServer, Servicers, service_names
+from pilotage_server.rpc.tls import Certificates
+from pilotage_server.store import logins
+from pilotage_server.store.database import Database
+from pilotage_server.verifier import Verifier
+
+log = structlog.get_logger("pilotage.server")
+
+DATABASES = {"jobs": "jobs.sqlite", "credentials": "credentials.sqlite"}
+HOUSEKEEPING_SECONDS = 60.0
+GRACE_SECONDS = 10.0
+
+
+def prepare_state(config: Config) -> list[str]:
+    """Make the state directory and the keys; return the names of new keys.
+
+    A key that is missing beside an existing database is not made anew: what it sealed or wrapped would be lost
+    behind a server that looks well.
+    """
+    state = config.server.state_dir
+    state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    facts = state.stat()
+    if facts.st_uid != os.geteuid() or facts.st_mode & 0o022:
+        raise refuse(Reason.CONFIG_INVALID, f"server.state_dir: {state} must belong to the server and to it alone.")
+    if any((state / name).exists() for name in DATABASES.values()):
+        return []
+    return key_files.make_missing(state / "keys")
+
+
+class App:
+    """A server that was put together; `start` it, then `close` it."""
+
+    def __init__(self, config: Config, clock: Clock = utc_now) -> None:
+        self.config = config
+        self.clock = clock
+        self.stopping = asyncio.Event()
+        """Set when the server should stop: by a signal, or because a part of it failed."""
+        self.failed = False
+        self.port = 0
+        self.mutual_port = 0
+        self._tasks: list[asyncio.Task[None]] = []
+        configuration.check_files(config)
+        prepare_state(config)
+        self._keys = key_files.load(config.server.state_dir / "keys")
+        self._certificates = Certificates(config.server)
+        with contextlib.ExitStack() as undo:
+            self._build(undo)
+            undo.pop_all()
+
+    def _build(self, undo: contextlib.ExitStack) -> None:
+        config, clock, keys = self.config, self.clock, self._keys
+        state, audience = config.server.state_dir, config.server.audience
+        self._databases = {kind: Database.open(state / name, kind) for kind, name in DATABASES.items()}
+        jobs, credentials = self._databases["jobs"], self._databases["credentials"]
+        self._verifier = Verifier(config.server.ca_dir, config.server.voms_dir, clock)
+        undo.callback(self._verifier.close)
+        self._pool = KeyPool(KeyKind.RSA_2048, config.credentials.key_pool)
+        undo.callback(self._pool.close)
+        policy = config.policy()
+        sealer = Sealer(keys.service, keys.old_services)
+        max_lifetime = configuration.span(config.credentials.max_lifetime_seconds)
+        self._keeper = CredentialKeeper(credentials, self._verifier, sealer, self._pool, clock, max_lifetime)
+        self._notices = Notices()
+        logs = LogStore(state / "logs", config.limits)
+        wrapping = KeyWrap(keys.wrap)
+        job_desk = JobDesk(jobs, self._keeper, logs, wrapping, self._notices, config.limits, clock)
+        self._pilot_desk = PilotDesk(
+            jobs, logs, wrapping, keys.token, self._notices, config.limits, config.leases, clock
+        )
+        sandboxes = SandboxStore(jobs, state / "sandboxes", config.limits, clock)
+        limits = Limits(configuration.span(config.credentials.issue_seconds), config.credentials.issue_limited)
+        token_key = keys.token.public_key()
+        self._issuer = ProxyIssuer(credentials, self._verifier, sealer, self._pilot_desk, token_key, clock, limits)
+        undo.callback(self._issuer.close)
+        sessions = Sessions(keys.session, audience)
+        desk = LoginDesk(Challenges(keys.challenge, audience), sessions, self._verifier, credentials, audience, clock)
+        self._health = Health(self._databases, service_names())
+        servicers = Servicers(
+            auth=AuthServicer(desk, policy),
+            credentials=CredentialServicer(self._keeper, self._issuer, policy),
+            jobs=JobServicer(job_desk, sandboxes),
+            pilots=PilotServicer(self._pilot_desk),
+            admin=AdminServicer(),
+            health=self._health,
+        )
+        guard = Guard(policy, sessions, Peers(self._verifier, clock), clock)
+        self._server = RpcServer(guard, servicers, self._certificates)
+
+    async def start(self) -> None:
+        """Open the ports and serve; on return the health service says SERVING."""
+        await self._pilot_desk.start()
+        self.port = self._server.listen(self.config.server.listen)
+        if self.config.server.listen_mutual:
+            self.mutual_port = self._server.listen_mutual(self.config.server.listen_mutual)
+        if not await self._health.look():
+            raise refuse(Reason.STORE_UNAVAILABLE)
+        await self._server.start()
+        self._spawn(self._health.run(), "health")
+        self._spawn(self._pilot_desk.run(), "leases")
+        self._spawn(self._keep_house(), "housekeeping")
+        log.info("serving", port=self.port, mutual_port=self.mutual_port, audience=self.config.server.audience)
+
+    async def close(self, grace_seconds: float = GRACE_SECONDS) -> None:
+        """Let running calls end, then close what they used."""
+        log.info("stopping")
+        await self._health.close()
+        self._notices.close()
+        await self._server.stop(grace_seconds)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._verifier.close()
+        self._issuer.close()
+        for database in self._databases.values():
+            await database.close()
+        await asyncio.to_thread(self._pool.close)
+        log.info("stopped")
+
+    async def prune(self) -> None:
+        """Forget what is too old to matter, and take up renewed certificates."""
+        now = self.clock()
+        await self._databases["credentials"].write(lambda connection: logins.prune_challenges(connection, now))
+        await self._keeper.prune()
+        self._certificates.renew()
+
+    async def _keep_house(self) -> None:
+        while True:
+            await asyncio.sleep(HOUSEKEEPING_SECONDS)
+            try:
+                await self.prune()
+            except PilotageError as error:
+                log.error("housekeeping failed; tried again in a minute", reason=error.reason.name, why=error.message)
+
+    def _spawn(self, work: Coroutine[object, object, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(self._ended)
+        self._tasks.append(task)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Stop the server when a part that should run for ever has failed."""
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            log.error("a part of the server failed; the server stops", part=task.get_name(), fault=fault(error))
+            self.failed = True
+            self.stopping.set()

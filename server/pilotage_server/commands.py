@@ -1,0 +1,106 @@
+"""`pilotage-server`: make its keys, check its configuration, run it."""
+
+import argparse
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import structlog
+
+from pilotage.errors import PilotageError
+from pilotage_server import config as configuration
+from pilotage_server import keys as key_files
+from pilotage_server import logs
+from pilotage_server.app import App, prepare_state
+from pilotage_server.config import DEFAULT_PATH, Config
+from pilotage_server.rpc.tls import Certificates
+
+log = structlog.get_logger("pilotage.server")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; return its exit code."""
+    parser = argparse.ArgumentParser(prog="pilotage-server", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, action, text in (
+        ("init", init, "make the state directory and the keys that are missing"),
+        ("run", run, "serve until SIGTERM"),
+        ("check-config", check_config, "check the configuration file and the files it names"),
+    ):
+        command = commands.add_parser(name, help=text, description=text)
+        command.add_argument("--config", type=Path, default=DEFAULT_PATH, metavar="FILE", help=f"({DEFAULT_PATH})")
+        command.set_defaults(act=action)
+    chosen = parser.parse_args(arguments)
+    act: Callable[[Config], int] = chosen.act
+    try:
+        return act(configuration.load(chosen.config))
+    except PilotageError as error:
+        print(f"pilotage-server: {error.reason.name}: {error.message}", file=sys.stderr)
+        return error.exit_code
+
+
+def init(config: Config) -> int:
+    """Make what a first start needs."""
+    made = prepare_state(config)
+    print(f"{config.server.state_dir}: " + (f"made {', '.join(made)}" if made else "nothing was missing"))
+    key_files.load(config.server.state_dir / "keys")
+    return 0
+
+
+def check_config(config: Config) -> int:
+    """Look at every file the configuration names, changing nothing."""
+    configuration.check_files(config)
+    Certificates(config.server)
+    keys = config.server.state_dir / "keys"
+    if keys.exists():
+        key_files.load(keys)
+    print("the configuration is fine" + ("" if keys.exists() else "; `init`, or the first `run`, makes the keys"))
+    return 0
+
+
+def run(config: Config) -> int:
+    """Serve until told to stop."""
+    prepare_state(config)
+    with logs.open_audit(config.server.state_dir / "audit.jsonl") as audit:
+        logs.configure(config.server.log, audit)
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            return runner.run(_serve(config))
+
+
+async def _serve(config: Config) -> int:
+    app = App(config)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, app.stopping.set)
+    try:
+        await app.start()
+        notify("READY=1")
+        await app.stopping.wait()
+        notify("STOPPING=1")
+    finally:
+        await app.close()
+    return 1 if app.failed else 0
+
+
+def notify(state: str) -> None:
+    """Tell systemd, if it started us (sd_notify(3))."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address.startswith(("/", "@")):
+        return
+    name = "\0" + address[1:] if address.startswith("@") else address
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as made:
+        made.sendto(state.encode(), name)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return uvloop's loop when it is installed: the same behaviour for less CPU."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop

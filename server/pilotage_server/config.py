@@ -1,0 +1,150 @@
+"""The server's configuration: one TOML file, every name known, every mistake told with its place."""
+
+import datetime
+import ipaddress
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from pilotage.errors import refuse
+from pilotage.reasons import Reason
+from pilotage_server.auth.policy import Policy
+from pilotage_server.jobs.limits import JobLimits, LeaseTimes
+
+DEFAULT_PATH = Path("/etc/pilotage/server.toml")
+LARGEST_FILE = 1024 * 1024
+
+
+class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A table of the file; names it does not know are mistakes."""
+
+
+class ServerSection(Section, frozen=True, kw_only=True):
+    """Where the server listens, what it proves itself with and whom it trusts."""
+
+    state_dir: Path
+    listen: str
+    audience: str
+    host_cert: Path
+    host_key: Path
+    ca_dir: Path
+    voms_dir: Path | None = None
+    listen_mutual: str = ""
+    log: Literal["json", "text"] = "json"
+
+
+class RolesSection(Section, frozen=True, kw_only=True):
+    """FQANs and DNs that give a role."""
+
+    pilot: tuple[str, ...]
+    owner: tuple[str, ...]
+    admin: tuple[str, ...] = ()
+
+
+class LimitsSection(JobLimits, Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What one owner, one job, one archive may be at most; the fields are those of `JobLimits`."""
+
+
+class LeasesSection(LeaseTimes, Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How long a lease lives without a report; the fields are those of `LeaseTimes`."""
+
+
+class CredentialsSection(Section, frozen=True, kw_only=True):
+    """How long credentials and the proxies made of them may live."""
+
+    max_lifetime_seconds: int = 30 * 86400
+    issue_seconds: int = 12 * 3600
+    issue_limited: bool = False
+    key_pool: int = 4
+
+
+class Config(Section, frozen=True, kw_only=True):
+    """The whole file."""
+
+    server: ServerSection
+    roles: RolesSection
+    limits: LimitsSection = LimitsSection()
+    leases: LeasesSection = LeasesSection()
+    credentials: CredentialsSection = CredentialsSection()
+
+    def policy(self) -> Policy:
+        """Return who has which role."""
+        return Policy(self.roles.owner, self.roles.pilot, self.roles.admin)
+
+
+def load(path: Path) -> Config:
+    """Read and check a configuration file; raise CONFIG_INVALID with the place of the first mistake."""
+    try:
+        with path.open("rb") as file:
+            text = file.read(LARGEST_FILE)
+    except OSError as error:
+        raise refuse(Reason.CONFIG_INVALID, f"{path}: it cannot be read ({error.strerror}).") from error
+    return parse(text, str(path))
+
+
+def parse(text: bytes, source: str) -> Config:
+    """Check the text of a configuration file."""
+    try:
+        config = msgspec.toml.decode(text, type=Config, dec_hook=_path)
+    except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise refuse(Reason.CONFIG_INVALID, f"{source}: {error}.") from error
+    mistakes = list(_mistakes(config))
+    if mistakes:
+        raise refuse(Reason.CONFIG_INVALID, f"{source}: " + "; ".join(mistakes) + ".")
+    config.policy()
+    return config
+
+
+def check_files(config: Config) -> None:
+    """Raise CONFIG_INVALID unless the folders the configuration names are there."""
+    for name, folder in (("ca_dir", config.server.ca_dir), ("voms_dir", config.server.voms_dir)):
+        if folder is not None and not folder.is_dir():
+            raise refuse(Reason.CONFIG_INVALID, f"server.{name}: {folder} is not a directory.")
+
+
+def span(seconds: int) -> datetime.timedelta:
+    """Return a number of seconds as a span of time."""
+    return datetime.timedelta(seconds=seconds)
+
+
+def _path(wanted: type, value: object) -> Path:
+    """Decode what the decoder does not know by itself."""
+    if wanted is Path and isinstance(value, str) and value:
+        return Path(value)
+    raise ValueError("Expected a path")
+
+
+def _mistakes(config: Config) -> list[str]:
+    found = []
+    for name, address in (("listen", config.server.listen), ("listen_mutual", config.server.listen_mutual)):
+        if address or name == "listen":
+            try:
+                split_address(address)
+            except ValueError:
+                found.append(f"server.{name}: {address!r} is not ADDRESS:PORT")
+    if not config.server.audience:
+        found.append("server.audience: it must not be empty")
+    for name in ("state_dir", "host_cert", "host_key", "ca_dir", "voms_dir"):
+        path: Path | None = getattr(config.server, name)
+        if path is not None and not path.is_absolute():
+            found.append(f"server.{name}: {path} is not an absolute path")
+    found += [f"roles.{role}: nobody has it" for role in ("pilot", "owner") if not getattr(config.roles, role)]
+    for section in ("limits", "leases", "credentials"):
+        values: dict[str, object] = msgspec.structs.asdict(getattr(config, section))
+        for name, value in values.items():
+            if isinstance(value, int | float) and not isinstance(value, bool) and value <= 0 and name != "key_pool":
+                found.append(f"{section}.{name}: {value} is not above 0")
+    if config.leases.heartbeat_seconds * 2 > config.leases.lease_seconds:
+        found.append("leases.heartbeat_seconds: a lease must outlive two heartbeats")
+    return found
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Split `127.0.0.1:7643` or `[::]:7643`; raise ValueError for anything else."""
+    host, _, port = address.rpartition(":")
+    ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
+    number = int(port)
+    if not 0 <= number <= 65535 or not port.isascii():
+        raise ValueError(port)
+    return host, number

@@ -1,0 +1,120 @@
+"""Logs: one JSON object a line on standard output, UTC, and nothing secret in it.
+
+The audit log (`audit.jsonl` in the state directory, append-only, 0600) holds one line for each login,
+delegation, proxy, refusal and destruction; the same lines go to standard output as well.
+"""
+
+import os
+import sqlite3
+import sys
+import traceback
+from collections.abc import Mapping, MutableMapping
+from pathlib import Path
+from typing import TextIO
+
+import structlog
+
+from pilotage.errors import PilotageError
+from pilotage.secret import Secret
+
+HIDDEN = "***"
+SECRET_WORDS = ("token", "secret", "password", "retrieval_key", "private", "authorization", "challenge", "signature")
+AUDIT = "pilotage.audit"
+
+Event = MutableMapping[str, object]
+
+
+def redact(_logger: object, _name: str, event: Event) -> Mapping[str, object]:
+    """Hide secrets: by their type, by the name of their field, and bytes of any kind."""
+    return {name: HIDDEN if _is_secret_name(name) else _clean(value) for name, value in event.items()}
+
+
+def _is_secret_name(name: str) -> bool:
+    lowered = name.lower()
+    return any(word in lowered for word in SECRET_WORDS)
+
+
+def _clean(value: object) -> object:
+    if isinstance(value, Secret):
+        return HIDDEN
+    if isinstance(value, bytes | bytearray | memoryview):
+        return f"<{len(value)} bytes>"
+    if isinstance(value, Mapping):
+        return {str(k): HIDDEN if _is_secret_name(str(k)) else _clean(v) for k, v in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_clean(item) for item in value]
+    if isinstance(value, str | int | float | None):
+        return value
+    return type(value).__name__ if isinstance(value, Exception) else repr(value)
+
+
+def fault(error: BaseException) -> list[str]:
+    """Describe an unexpected exception by its type and the places it went through.
+
+    Its text is told only where we know whose words it is: a foreign parser may quote what it was given.
+    """
+    lines: list[str] = []
+    seen: BaseException | None = error
+    while seen is not None and len(lines) < 60:
+        text = f": {seen}" if isinstance(seen, PilotageError | OSError | sqlite3.Error) else ""
+        lines.append(f"{type(seen).__module__}.{type(seen).__qualname__}{text}")
+        lines += [f"  {f.filename}:{f.lineno} {f.name}" for f in traceback.extract_tb(seen.__traceback__)[-20:]]
+        seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
+    return lines
+
+
+class NamedLogger(structlog.WriteLogger):
+    """Write lines, and know the name it was asked for by: `structlog.get_logger("pilotage.rpc")`."""
+
+    def __init__(self, file: TextIO, name: str = "pilotage") -> None:
+        super().__init__(file)
+        self.name = name
+
+
+def add_name(logger: object, _name: str, event: Event) -> Event:
+    """Say which part of the server speaks."""
+    event["logger"] = getattr(logger, "name", "pilotage")
+    return event
+
+
+class AuditTee:
+    """Pass every event on, and keep those of the audit logger in their own file as well."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self._render = structlog.processors.JSONRenderer(sort_keys=False)
+
+    def __call__(self, logger: object, name: str, event: Event) -> Event:
+        """Write one line for an audit event."""
+        if event.get("logger") == AUDIT:
+            line = self._render(logger, name, dict(event))
+            self._file.write(f"{line if isinstance(line, str) else line.decode()}\n")
+            self._file.flush()
+        return event
+
+
+def open_audit(path: Path) -> TextIO:
+    """Open the audit log for appending, closed to everybody else."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    return open(descriptor, "a", encoding="utf-8")
+
+
+def configure(form: str, audit: TextIO | None = None, out: TextIO | None = None) -> None:
+    """Set up structlog for this process: `json` for a journal, `text` for a person."""
+    render: structlog.typing.Processor = structlog.processors.JSONRenderer()
+    if form == "text":
+        render = structlog.dev.ConsoleRenderer(colors=False)
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            add_name,
+            structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts"),
+            redact,
+            *([AuditTee(audit)] if audit is not None else []),
+            render,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(20),
+        logger_factory=lambda *names: NamedLogger(out or sys.stdout, *names),
+        cache_logger_on_first_use=False,
+    )

@@ -1,0 +1,1 @@
+"""Real parts, put up for tests."""
