@@ -52,7 +52,7 @@ class VomsAuthority:
     def __init__(self, config: AuthorityConfig) -> None:
         self._config = check_config(config)
         self._identity = load_identity(config.certificate, config.key)
-        self._context = _server_context(config)
+        _server_context(config)
         host, port = listen_address(config)
         self._server = _Server((host, port), self)
         self.port: int = self._server.server_address[1]
@@ -88,9 +88,10 @@ class VomsAuthority:
         """Serve one connection; whatever goes wrong with it concerns nobody else."""
         plain.settimeout(CLIENT_SECONDS)
         try:
-            with self._context.wrap_socket(plain, server_side=True) as connection:
+            # A context of its own: a client that resumed a session would show no chain.
+            with _server_context(self._config).wrap_socket(plain, server_side=True) as connection:
                 self._serve(connection)
-        except OSError as error:
+        except (OSError, PilotageError) as error:
             log.info("connection failed: %s", error)
 
     def _serve(self, connection: ssl.SSLSocket) -> None:
@@ -154,6 +155,8 @@ def verified_chain(connection: ssl.SSLSocket) -> list[x509.Certificate]:
         return [x509.load_der_x509_certificate(der) for der in public()]
     # The private object has no type; what it gives is a list of certificates with `public_bytes`.
     held = connection._sslobj.get_verified_chain()  # type: ignore[attr-defined]
+    if held is None:
+        raise OSError("the client resumed a session")
     return [x509.load_pem_x509_certificate(certificate.public_bytes().encode()) for certificate in held]
 
 

@@ -21,7 +21,7 @@ from pilotage.reasons import Reason
 from pilotage.voms.answers import LARGEST_ANSWER_BYTES, VomsAnswer, parse_answer, parse_http
 from pilotage.voms.attribute import VomsAttributes, add_attributes, check_holder, read_attributes
 from pilotage.voms.fqans import difference
-from pilotage.voms.requests import VomsRequest, legacy_request, rest_request
+from pilotage.voms.requests import NO_DELEGATION, VomsRequest, legacy_request, rest_request
 from pilotage.voms.tls import Deadline, broken_off, client_context, connect
 from pilotage.voms.vomses import VomsServer
 from pilotage.x509.files import LocalIdentity
@@ -131,6 +131,7 @@ class VomsClient:
             # A server that waits for the end of a legacy request never answers a REST one.
             bounded = deadline.earlier(self._server_seconds)
         with connect(server, context, bounded) as wire:
+            wire.send(NO_DELEGATION)
             wire.send(legacy_request(request))
             return parse_answer(wire.receive(LARGEST_ANSWER_BYTES, LEGACY_END))
 

@@ -73,7 +73,7 @@ def read_legacy(request: bytes) -> Wish | None:
     for command in commands:
         if command == "A":
             continue
-        kind, operand = command[0], command[1:]
+        kind, operand = command[:1], command[1:]
         if kind == "G":
             fqans.append(normalise(operand))
         elif kind == "B":

@@ -1,7 +1,8 @@
 """Who is in the development authority's VO, and what each request of theirs is given.
 
-The rules are voms-server's: every group comes unasked, a role only when asked for; what was asked
-for comes first, in the order asked for; then the other groups, sorted.
+The rules are voms-server's: every group comes unasked, a role only when asked for, and a request for
+something one does not have is refused as a whole; what was asked for comes first, in the order asked
+for; then the other groups, sorted.
 """
 
 import ipaddress
@@ -16,6 +17,7 @@ from pilotage.errors import PilotageError, refuse
 from pilotage.reasons import Reason
 from pilotage.voms.fqans import check_vo, normalise_all
 from pilotage.voms.issue import FqanForm, HolderForm
+from pilotage.voms.requests import legacy_command
 
 LARGEST_CONFIG_BYTES = 1024 * 1024
 
@@ -25,6 +27,7 @@ class AuthorityConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `host` and `port` go into the attributes: verifiers look for `vomsdir/<vo>/<host>.lsc`. A port of 0
     stands for the one listened on. `members` maps subjects to FQANs, `suspended` to a reason.
+    `leave_out` makes it grant what there is of a request, with a warning, instead of refusing it.
     """
 
     vo: str
@@ -37,6 +40,7 @@ class AuthorityConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     holder: HolderForm = HolderForm.SUBJECT
     fqans: FqanForm = FqanForm.LONG
     max_lifetime_seconds: int = 43200
+    leave_out: bool = False
     protocols: tuple[Literal["rest", "legacy"], ...] = ("rest", "legacy")
     members: dict[str, tuple[str, ...]] = {}
     suspended: dict[str, str] = {}
@@ -84,12 +88,19 @@ def load_config(path: Path) -> AuthorityConfig:
     try:
         with path.open("rb") as file:
             content = file.read(LARGEST_CONFIG_BYTES)
-        config = msgspec.convert(tomllib.loads(content.decode("utf-8")), AuthorityConfig)
+        config = msgspec.convert(tomllib.loads(content.decode("utf-8")), AuthorityConfig, dec_hook=_to_path)
     except OSError as error:
         raise refuse(Reason.CONFIG_INVALID, f"{path} cannot be read ({error.strerror}).") from error
     except (msgspec.ValidationError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise refuse(Reason.CONFIG_INVALID, f"{path}: {error}") from error
     return check_config(config)
+
+
+def _to_path(kind: type, value: object) -> object:
+    """Make the one type that TOML and msgspec do not know."""
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    raise NotImplementedError(f"no value of a configuration is a {kind.__name__}")
 
 
 def check_config(config: AuthorityConfig) -> AuthorityConfig:
@@ -129,8 +140,11 @@ def decide(config: AuthorityConfig, dn: str, wish: Wish) -> Decision:
     held = config.members[dn]
     asked = held if wish.everything else wish.fqans + tuple(f for f in held if _role(f) in wish.roles)
     granted = [fqan for fqan in asked if fqan in held]
-    if asked and not granted:
-        raise Denied(Remark(1001, f"{config.vo}: Unable to satisfy {', '.join(asked)} request!", "BadRequest"))
+    missing = [fqan for fqan in asked if fqan not in held]
+    if missing and not (config.leave_out and granted):
+        raise Denied(
+            Remark(1001, f"{config.vo}: Unable to satisfy {legacy_command(missing[0])} request!", "BadRequest")
+        )
     groups = sorted(fqan for fqan in held if not _role(fqan))
     first = [fqan for fqan in wish.order if fqan in granted]
     fqans = tuple(dict.fromkeys([*first, *granted, *groups]))

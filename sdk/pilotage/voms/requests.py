@@ -18,7 +18,7 @@ LONGEST_FQAN_LIST = 512
 """What INDIGO IAM takes."""
 MOST_TARGETS = 50
 NO_DELEGATION = b"0"
-"""What a client of the Grid Security Infrastructure sends first; no server ever got a delegation."""
+"""What a client of the Grid Security Infrastructure sends first, in a TLS record of its own."""
 
 _HOST = re.compile(r"[A-Za-z0-9.-]{1,253}", re.ASCII)
 
@@ -77,8 +77,8 @@ def rest_request(request: VomsRequest, host: str, port: int) -> bytes:
 
 
 def legacy_request(request: VomsRequest) -> bytes:
-    """Return the request of the legacy protocol, with the byte that comes before it."""
-    commands = [_command(fqan) for fqan in request.fqans] or [f"G/{request.vo}"]
+    """Return the request of the legacy protocol; NO_DELEGATION goes before it, not in one piece with it."""
+    commands = [legacy_command(fqan) for fqan in request.fqans] or [f"G/{request.vo}"]
     parts = ['<?xml version="1.0" encoding="US-ASCII"?><voms>']
     parts += [f"<command>{command}</command>" for command in commands]
     if len(request.fqans) > 1:
@@ -86,16 +86,17 @@ def legacy_request(request: VomsRequest) -> bytes:
     if request.targets:
         parts.append(f"<targets>{','.join(request.targets)}</targets>")
     parts.append(f"<base64>1</base64><version>4</version><lifetime>{_seconds(request)}</lifetime></voms>")
-    return NO_DELEGATION + "".join(parts).encode("ascii")
+    return "".join(parts).encode("ascii")
+
+
+def legacy_command(fqan: str) -> str:
+    """Return the command of the legacy protocol that asks for an FQAN."""
+    group, role = split(fqan)
+    return f"B{group}:{role}" if role else f"G{group}"
 
 
 def _seconds(request: VomsRequest) -> int:
     return max(1, int(request.lifetime.total_seconds()))
-
-
-def _command(fqan: str) -> str:
-    group, role = split(fqan)
-    return f"B{group}:{role}" if role else f"G{group}"
 
 
 def _order(fqan: str) -> str:
