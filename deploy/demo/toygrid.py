@@ -137,7 +137,9 @@ class ToyGrid:
         command += ["-voms", vo, "-uri", f"voms.{vo}.example.org:{VOMS_PORT}"]
         command += ["-hostcert", str(server.cert_path), "-hostkey", str(server.key_path)]
         command += ["-cert", str(who.cert_path), "-key", str(who.key_path), "-out", str(out)]
-        command += ["-certdir", str(self.ca_dir)]
+        # The program's own default is a path length of 1, on which no delegation and no job's proxy can stand;
+        # voms-proxy-init, which it plays, sets none.
+        command += ["-certdir", str(self.ca_dir), "-path-length", "-1"]
         command += ["-limited"] if limited else []
         for fqan in fqans or (f"/{vo}",):
             command += ["-fqan", fqan]
