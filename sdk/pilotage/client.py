@@ -99,6 +99,7 @@ class Client:
         *,
         inputs: Sequence[Path] = (),
         base: Path | None = None,
+        members: Mapping[str, Path] | None = None,
         credential_name: str = "",
         credential_lifetime: datetime.timedelta = datetime.timedelta(days=7),
         credential_key: KeyKind = KeyKind.RSA_2048,
@@ -106,11 +107,12 @@ class Client:
     ) -> Sequence[str]:
         """Submit jobs that share one input sandbox and one credential; return their ids in order.
 
-        `inputs` are packed under their names relative to `base` (the current folder). A credential
-        is delegated unless a stored one lives long enough.
+        `inputs` are packed under their names relative to `base` (the current folder), `members` under
+        the names that they map. A credential is delegated unless a stored one lives long enough.
         """
-        if inputs:
-            digest = self.upload(sandbox.gather(inputs, base or Path.cwd()))
+        packed = {**sandbox.gather(inputs, base or Path.cwd()), **(members or {})}
+        if packed:
+            digest = self.upload(packed)
             specs = [msgspec.structs.replace(spec, input_sandbox=digest) for spec in specs]
         longest = max((spec.wall_seconds for spec in specs), default=0)
         needed = (datetime.timedelta(seconds=longest) if longest else DEFAULT_WALL) + MARGIN

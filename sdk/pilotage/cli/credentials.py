@@ -1,0 +1,131 @@
+"""`pilotage credential ...`: what the service keeps for you."""
+
+import datetime
+
+import click
+
+from pilotage.cli.session import Group, Session, connected, say
+
+JSON = click.option("--json", "as_json", is_flag=True, help="Same as -o json.")
+FORM = click.option(
+    "-o", "--format", "form", type=click.Choice(["text", "json"]), default="text", help="Form of the answer."
+)
+
+
+@click.group(cls=Group)
+def credential() -> None:
+    """Delegate, look at and destroy the credentials that your jobs run with.
+
+    \b
+    Examples:
+      pilotage credential delegate --hours 48
+      pilotage credential list
+      pilotage credential log CREDENTIAL        who got a proxy of it
+    """
+
+
+@credential.command("delegate")
+@click.option("--hours", type=click.FloatRange(min=0, min_open=True), help="Life; never beyond that of your own proxy.")
+@click.option("--name", help="Name, to keep several apart.")
+@click.option("--key", type=click.Choice(["rsa", "ec"]), help="Kind of key; every grid tool takes rsa.")
+@JSON
+@connected
+def delegate(session: Session, *, hours: float | None, name: str | None, key: str | None, as_json: bool) -> None:
+    """Delegate a credential now; print its id. (`submit` does so by itself when it must.)"""
+    from pilotage.x509.keys import KeyKind
+
+    settings = session.config.credential
+    kind = settings.key_kind if key is None else (KeyKind.EC_P256 if key == "ec" else KeyKind.RSA_2048)
+    with session.connect() as client:
+        sealed = client.credentials.delegate(
+            datetime.timedelta(hours=settings.hours if hours is None else hours),
+            name=settings.name if name is None else name,
+            kind=kind,
+        )
+    if as_json:
+        from pilotage.cli.render import emit_json
+
+        emit_json(sealed.credential)
+    else:
+        click.echo(sealed.credential.credential_id)
+        say(f"good until {sealed.credential.expire_time:%Y-%m-%d %H:%M} UTC")
+
+
+@credential.command("list")
+@FORM
+@JSON
+@connected
+def list_credentials(session: Session, *, form: str, as_json: bool) -> None:
+    """List your credentials."""
+    from pilotage.cli.render import CREDENTIAL_HEADERS, credential_rows, emit_json, emit_table
+
+    with session.connect() as client:
+        found = list(client.credentials.list())
+    if as_json or form == "json":
+        emit_json(found)
+    elif found:
+        emit_table(CREDENTIAL_HEADERS, credential_rows(found, datetime.datetime.now(datetime.UTC)))
+    else:
+        say("no credentials")
+
+
+@credential.command("show")
+@click.argument("credential_id", metavar="CREDENTIAL")
+@FORM
+@JSON
+@connected
+def show(session: Session, *, credential_id: str, form: str, as_json: bool) -> None:
+    """Show one of your credentials."""
+    from pilotage.cli.render import credential_state, emit_json, emit_pairs, when
+
+    with session.connect() as client:
+        found = client.credentials.get(credential_id)
+    if as_json or form == "json":
+        emit_json(found)
+        return
+    emit_pairs(
+        [
+            ("credential", found.credential_id),
+            ("name", found.name),
+            ("owner", found.owner_dn),
+            ("vo", found.vo),
+            *(("fqan", fqan) for fqan in found.fqans),
+            ("key", found.key_kind),
+            ("state", credential_state(found, datetime.datetime.now(datetime.UTC))),
+            ("made", when(found.create_time)),
+            ("ends", when(found.expire_time)),
+            ("destroyed", when(found.destroy_time)),
+        ]
+    )
+
+
+@credential.command("destroy")
+@click.argument("credential_ids", nargs=-1, required=True, metavar="CREDENTIAL...")
+@connected
+def destroy(session: Session, *, credential_ids: tuple[str, ...]) -> None:
+    """Make the service forget credentials at once; jobs that still need them will be held."""
+    with session.connect() as client:
+        for credential_id in credential_ids:
+            client.credentials.destroy(credential_id)
+            say(f"{credential_id} is destroyed")
+
+
+@credential.command("log")
+@click.argument("credential_id", metavar="CREDENTIAL")
+@FORM
+@JSON
+@connected
+def log(session: Session, *, credential_id: str, form: str, as_json: bool) -> None:
+    """Show who got a proxy of a credential, when, for which job."""
+    from pilotage.cli.render import emit_json, emit_table, when
+
+    with session.connect() as client:
+        found = list(client.credentials.issuances(credential_id))
+    if as_json or form == "json":
+        emit_json(found)
+        return
+    rows = [
+        [when(one.issue_time), when(one.expire_time), one.job_id, str(one.attempt), one.pilot_dn, one.peer]
+        for one in found
+    ]
+    emit_table(("ISSUED", "ENDS", "JOB", "ATTEMPT", "PILOT", "FROM"), rows)
