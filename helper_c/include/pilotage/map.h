@@ -23,6 +23,10 @@ struct pil_map_options {
 	uid_t		 caller;	/* never mapped to; (uid_t)-1: none */
 	int		 dry_run;	/* look, lease nothing */
 	int		 trust_any_owner; /* dry runs on test files only */
+	/* Further bounds, asked before anything is leased; NULL: none. */
+	enum pil_reason	(*permit)(const void *, const char *account, uid_t,
+			    gid_t);
+	const void	*permit_arg;
 };
 
 struct pil_mapping {

@@ -1,0 +1,128 @@
+/*
+ * Local accounts, looked up and judged.
+ */
+#include <errno.h>
+#include <grp.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/account.h"
+#include "base/text.h"
+
+#define ENTRY_MAX	(1024 * 1024)
+
+/* Ids that mean "nobody" or "no change" somewhere are no accounts. */
+static int
+is_special(unsigned id)
+{
+	return id == 0 || id >= (unsigned)-2;
+}
+
+static enum pil_reason
+fill(const struct passwd *pw, const char *name, struct pil_mapping *map)
+{
+	/* A user database may ignore case; names here never do. */
+	if (strcmp(pw->pw_name, name) != 0) {
+		pil_detail(map->detail, "account %s is known as %s", name,
+		    pw->pw_name);
+		return PIL_ACCOUNT_UNKNOWN;
+	}
+	if (strlen(name) >= sizeof(map->account) || pw->pw_dir == NULL ||
+	    pw->pw_dir[0] != '/' || strlen(pw->pw_dir) >= sizeof(map->home)) {
+		pil_detail(map->detail, "account %s has no usable home", name);
+		return PIL_HOME_UNUSABLE;
+	}
+	(void)snprintf(map->account, sizeof(map->account), "%s", name);
+	(void)snprintf(map->home, sizeof(map->home), "%s", pw->pw_dir);
+	map->uid = pw->pw_uid;
+	map->gid = pw->pw_gid;
+	return PIL_OK;
+}
+
+static enum pil_reason
+look_up(const char *name, struct pil_mapping *map)
+{
+	struct passwd pw, *found = NULL;
+	enum pil_reason reason = PIL_ACCOUNT_LOOKUP;
+	size_t size = 4096;
+	char *buf = NULL, *bigger;
+	int error = ERANGE;
+
+	for (; error == ERANGE && size <= ENTRY_MAX; size *= 4) {
+		if ((bigger = realloc(buf, size)) == NULL)
+			break;
+		buf = bigger;
+		error = getpwnam_r(name, &pw, buf, size, &found);
+	}
+	/*
+	 * Success without an entry is "unknown" (CVE-2012-3292 ran on with the
+	 * last one); some databases say so by an error.
+	 */
+	if (found != NULL && error == 0)
+		reason = fill(found, name, map);
+	else if (error == 0 || error == ENOENT || error == ESRCH) {
+		pil_detail(map->detail, "there is no account %s", name);
+		reason = PIL_ACCOUNT_UNKNOWN;
+	} else
+		pil_detail(map->detail, "account %s: %s", name,
+		    strerror(error));
+	free(buf);
+	return reason;
+}
+
+static enum pil_reason
+judge_groups(const struct pil_map_options *options, struct pil_mapping *map)
+{
+	int n = PIL_GROUPS_MAX, i;
+
+	if (getgrouplist(map->account, map->gid, map->groups, &n) == -1) {
+		pil_detail(map->detail, "account %s is in more than %d groups",
+		    map->account, PIL_GROUPS_MAX);
+		return PIL_GROUP_FORBIDDEN;
+	}
+	map->ngroups = (size_t)n;
+	for (i = 0; i < n; i++)
+		if (is_special(map->groups[i]) ||
+		    map->groups[i] < options->min_gid) {
+			pil_detail(map->detail, "account %s is in group %u, "
+			    "which is below min_gid", map->account,
+			    map->groups[i]);
+			return PIL_GROUP_FORBIDDEN;
+		}
+	if (is_special(map->gid) || map->gid < options->min_gid) {
+		pil_detail(map->detail, "account %s has group %u",
+		    map->account, map->gid);
+		return PIL_GROUP_FORBIDDEN;
+	}
+	return PIL_OK;
+}
+
+enum pil_reason
+pil_account(const struct pil_map_options *options, const char *name,
+    struct pil_mapping *map)
+{
+	enum pil_reason reason;
+
+	if ((reason = look_up(name, map)) != PIL_OK)
+		return reason;
+	if (is_special(map->uid) || map->uid < options->min_uid) {
+		pil_detail(map->detail, "account %s has uid %u, which is below "
+		    "min_uid", name, map->uid);
+		return PIL_ACCOUNT_FORBIDDEN;
+	}
+	if (map->uid == options->caller) {
+		pil_detail(map->detail, "account %s is the caller's own", name);
+		return PIL_ACCOUNT_FORBIDDEN;
+	}
+	if ((reason = judge_groups(options, map)) != PIL_OK)
+		return reason;
+	if (options->permit == NULL)
+		return PIL_OK;
+	reason = options->permit(options->permit_arg, name, map->uid, map->gid);
+	if (reason != PIL_OK)
+		pil_detail(map->detail, "account %s is outside the caller's "
+		    "bounds", name);
+	return reason;
+}

@@ -1,0 +1,44 @@
+/*
+ * The reader of grid-mapfile and ban file (glexec.md 2.1).
+ */
+#ifndef PILOTAGE_BASE_MAPFILE_H
+#define PILOTAGE_BASE_MAPFILE_H
+
+#include <stddef.h>
+
+#include "pilotage/verify.h"
+
+enum pil_mapkind {
+	PIL_GRID_MAP,	/* each line names accounts or .pools */
+	PIL_BAN_MAP	/* each line is a name; what follows is not looked at */
+};
+
+/*
+ * A file read whole: NUL-terminated strings one after the other, a key and its
+ * mappings in turn, keys alone of a ban file.
+ */
+struct pil_mapfile {
+	char		*text;
+	char		*end;
+	enum pil_mapkind kind;
+};
+
+/*
+ * Read and check every line: one broken line refuses the file, and detail
+ * lists all of them. An empty path of a configured file never counts as none.
+ */
+enum pil_reason	pil_mapfile_read(struct pil_mapfile *, const char *path,
+		    enum pil_mapkind, int any_owner, char *detail);
+void		pil_mapfile_free(struct pil_mapfile *);
+
+/* The pair after *cursor (start with NULL); 0 at the end. */
+int		pil_mapfile_next(const struct pil_mapfile *,
+		    const char **cursor, const char **maps);
+
+/* Take the next name of a mapping list; 0 at the end. */
+int		pil_mapping_next(const char **maps, char *name, size_t size);
+
+/* An account's or pool's name: letters, digits and "._-", no bare number. */
+int		pil_is_account(const char *name, size_t len);
+
+#endif

@@ -1,0 +1,15 @@
+/* The audit log: one JSON line for each START, END and REFUSED. */
+#ifndef PILOTAGE_EXEC_AUDIT_H
+#define PILOTAGE_EXEC_AUDIT_H
+
+#include "base/text.h"
+#include "exec/run.h"
+
+/* Open the sinks that the configuration names; -1: none can be used. */
+int	audit_open(struct run *, char *detail);
+/* Begin a line with all that is known of the run. */
+void	audit_begin(const struct run *, struct pil_json *, const char *event);
+/* Write it to every sink; -1: the file did not take the whole line. */
+int	audit_write(const struct run *, struct pil_json *);
+
+#endif

@@ -1,0 +1,16 @@
+/* What a caller may do: pure questions to the configuration. */
+#ifndef PILOTAGE_EXEC_BOUNDS_H
+#define PILOTAGE_EXEC_BOUNDS_H
+
+#include "exec/run.h"
+
+/* The caller's section, or NULL. */
+const struct caller *bounds_caller(const struct config *, const char *name);
+/* May this caller run payloads of this owner? */
+enum pil_reason	bounds_owner(const struct caller *,
+		    const struct pil_identity *, char *detail);
+/* pil_map's permit: may this caller's payload become that account? */
+enum pil_reason	bounds_account(const void *run, const char *account, uid_t,
+		    gid_t);
+
+#endif

@@ -1,0 +1,136 @@
+/*
+ * The front: the caller's uid and the pid that the caller waits for. It has no
+ * privilege; it passes signals to the monitor, one byte each, and writes what
+ * the monitor says to the caller's descriptors.
+ */
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "exec/front.h"
+#include "exec/switch.h"
+#include "exec/sys.h"
+#include "exec/tell.h"
+
+static const int relayed[] = { SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1,
+    SIGUSR2, SIGCONT };
+
+#define NRELAYED	(sizeof(relayed) / sizeof(relayed[0]))
+
+int
+front_relays(int sig)
+{
+	size_t i;
+
+	for (i = 0; i < NRELAYED; i++)
+		if (relayed[i] == sig)
+			return 1;
+	return 0;
+}
+
+/* The payload's standard input and output are not the front's to hold open. */
+static int
+let_go(int fd)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	if (null == -1 || dup2(null, fd) == -1)
+		return -1;
+	return close(null);
+}
+
+static int
+become_front(struct run *run, int *signals)
+{
+	sigset_t set;
+	size_t i;
+
+	explicit_bzero(run->proxy.pem, run->proxy.len);
+	if (run->source.len != 0)
+		explicit_bzero(run->source.pem, run->source.len);
+	if (let_go(STDIN_FILENO) == -1 || (run->options.verb == VERB_RUN &&
+	    let_go(STDOUT_FILENO) == -1))
+		return -1;
+	(void)sigemptyset(&set);
+	for (i = 0; i < NRELAYED; i++)
+		(void)sigaddset(&set, relayed[i]);
+	*signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (*signals == -1 || switch_to_caller(run) == -1)
+		return -1;
+	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+}
+
+static void
+relay(int signals, int monitor)
+{
+	struct signalfd_siginfo info;
+	unsigned char sig;
+
+	while (read(signals, &info, sizeof(info)) == sizeof(info)) {
+		sig = (unsigned char)info.ssi_signo;
+		(void)send(monitor, &sig, 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+	}
+}
+
+/* 0 when the monitor has closed its end. */
+static int
+hear(const struct run *run, int monitor, int *code)
+{
+	struct message message;
+	ssize_t n;
+
+	memset(&message, 0, sizeof(message));
+	n = recv(monitor, &message, sizeof(message), 0);
+	if (n == -1 && errno == EINTR)
+		return 1;
+	if (n < (ssize_t)offsetof(struct message, text))
+		return 0;
+	message.text[sizeof(message.text) - 1] = '\0';
+	if (message.kind == MESSAGE_EXIT || message.kind == MESSAGE_REFUSED)
+		*code = message.code;
+	if (message.kind != MESSAGE_EXIT)
+		tell_caller(&message, run->options.status_fd);
+	return 1;
+}
+
+void
+front(struct run *run, int monitor, pid_t pid)
+{
+	struct pollfd fds[2] = { { .events = POLLIN }, { .events = POLLIN } };
+	struct message lost = { .kind = MESSAGE_REFUSED, .code = 202,
+	    .number = PIL_HELPER_SYSTEM };
+	int code = -1, signals;
+
+	/* Closing the socket is what tells the monitor. */
+	if (become_front(run, &signals) == -1)
+		_exit(202);
+	fds[0].fd = monitor;
+	fds[1].fd = signals;
+	for (;;) {
+		if (poll(fds, 2, -1) == -1 && errno != EINTR)
+			break;
+		if (fds[1].revents & POLLIN)
+			relay(signals, monitor);
+		if (fds[0].revents != 0 && !hear(run, monitor, &code))
+			break;
+	}
+	/* Waiting puts the payload's time on the caller's account. */
+	while (waitpid(pid, NULL, 0) == -1 && errno == EINTR)
+		;
+	if (code == -1) {
+		(void)snprintf(lost.text, sizeof(lost.text),
+		    "the monitor process was lost");
+		tell_caller(&lost, run->options.status_fd);
+		code = 202;
+	}
+	_exit(code);
+}

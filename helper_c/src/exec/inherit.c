@@ -1,0 +1,187 @@
+/*
+ * Phase 0: what the caller left us, put right or refused.
+ */
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <sys/vfs.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/text.h"
+#include "exec/inherit.h"
+#include "exec/switch.h"
+#include "exec/sys.h"
+
+#define MIB	(1024ul * 1024ul)
+
+int
+inherit_descriptors(struct options *options)
+{
+	struct stat st;
+	int fd;
+
+	for (fd = 0; fd <= STDERR_FILENO; fd++)
+		if (fcntl(fd, F_GETFD) == -1 &&
+		    open("/dev/null", O_RDWR) != fd)
+			return -1;
+	fd = options->status_fd;
+	if (fd == -1)
+		return sys_close_from(PIL_STATUS_FD);
+	options->status_fd = -1;
+	if (fstat(fd, &st) == -1 ||
+	    !(S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode)))
+		return -1;
+	if (fd == PIL_STATUS_FD ? fcntl(fd, F_SETFD, FD_CLOEXEC) == -1 :
+	    dup3(fd, PIL_STATUS_FD, O_CLOEXEC) == -1)
+		return -1;
+	options->status_fd = PIL_STATUS_FD;
+	return sys_close_from(PIL_STATUS_FD + 1);
+}
+
+/*
+ * Everything blocked for good: front and monitor take signals by signalfd.
+ * SIGPIPE and SIGXFSZ become errors of write(); no timer of the caller's is
+ * left to end us.
+ */
+void
+inherit_signals(void)
+{
+	const struct itimerval never = { { 0, 0 }, { 0, 0 } };
+	sigset_t all;
+	int sig;
+
+	(void)sigfillset(&all);
+	(void)sigprocmask(SIG_SETMASK, &all, NULL);
+	for (sig = 1; sig < _NSIG; sig++)
+		(void)signal(sig, sig == SIGPIPE || sig == SIGXFSZ ?
+		    SIG_IGN : SIG_DFL);
+	(void)setitimer(ITIMER_REAL, &never, NULL);
+	(void)setitimer(ITIMER_VIRTUAL, &never, NULL);
+	(void)setitimer(ITIMER_PROF, &never, NULL);
+}
+
+/*
+ * Effective uid 0 proves nothing inside a user namespace; the full identity
+ * map, read from a real procfs, does.
+ */
+static int
+in_first_namespace(void)
+{
+	int fd = open("/proc/self/uid_map", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	unsigned inside, outside, count;
+	struct statfs fs;
+	char text[128], more;
+	ssize_t n;
+
+	if (fd == -1)
+		return 0;
+	n = read(fd, text, sizeof(text) - 1);
+	if (fstatfs(fd, &fs) == -1 || fs.f_type != PROC_SUPER_MAGIC)
+		n = -1;
+	(void)close(fd);
+	if (n <= 0)
+		return 0;
+	text[n] = '\0';
+	return sscanf(text, "%u %u %u %c", &inside, &outside, &count,
+	    &more) == 3 && inside == 0 && outside == 0 && count == 0xffffffff;
+}
+
+enum pil_reason
+inherit_ids(char *detail)
+{
+	uid_t r, e, s;
+	gid_t rg, eg, sg;
+
+	if (!in_first_namespace()) {
+		pil_detail(detail, "/proc/self/uid_map is not the whole "
+		    "identity map");
+		return PIL_HELPER_USER_NAMESPACE;
+	}
+	if (prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) != 0) {
+		pil_detail(detail, "no_new_privs is set: the set-user-id bit "
+		    "has no effect");
+		return PIL_HELPER_NO_NEW_PRIVS;
+	}
+	if (getresuid(&r, &e, &s) == -1 || getresgid(&rg, &eg, &sg) == -1 ||
+	    e != 0 || s != 0 || rg != eg || rg != sg ||
+	    !switch_has_capabilities()) {
+		pil_detail(detail, "the program must be root's, mode 4711, on "
+		    "a file system without nosuid");
+		return PIL_HELPER_PRIVILEGE;
+	}
+	if (r == 0) {
+		pil_detail(detail, "root has no payloads; call it as a pilot");
+		return PIL_CALLER_NOT_ALLOWED;
+	}
+	return PIL_OK;
+}
+
+/* What the helper itself needs; the payload gets the caller's limits again. */
+static const struct {
+	int		 resource;
+	rlim_t		 minimum;
+	const char	*name;
+} needs[] = {
+	{ RLIMIT_FSIZE, 64 * MIB, "FSIZE" },
+	{ RLIMIT_NOFILE, 64, "NOFILE" },
+	{ RLIMIT_AS, 64 * MIB, "AS" },
+	{ RLIMIT_DATA, 32 * MIB, "DATA" },
+	{ RLIMIT_STACK, MIB, "STACK" },
+	{ RLIMIT_CPU, 60, "CPU" },
+};
+
+enum pil_reason
+inherit_limits(struct run *run, char *detail)
+{
+	struct rlimit limit;
+	size_t i;
+	int resource;
+
+	for (resource = 0; resource < (int)RLIM_NLIMITS; resource++)
+		if (getrlimit((__rlimit_resource_t)resource,
+		    &run->limits[resource]) == -1)
+			return PIL_HELPER_SYSTEM;
+	for (i = 0; i < sizeof(needs) / sizeof(needs[0]); i++) {
+		__rlimit_resource_t which =
+		    (__rlimit_resource_t)needs[i].resource;
+
+		limit = run->limits[needs[i].resource];
+		if (limit.rlim_max < needs[i].minimum)
+			limit.rlim_max = needs[i].minimum;
+		limit.rlim_cur = limit.rlim_max;
+		if (setrlimit(which, &limit) == 0)
+			continue;
+		pil_detail(detail, "RLIMIT_%s is less than %llu and cannot be "
+		    "raised", needs[i].name,
+		    (unsigned long long)needs[i].minimum);
+		return PIL_HELPER_LIMITS;
+	}
+	limit = run->limits[RLIMIT_CORE];
+	limit.rlim_cur = 0;
+	if (setrlimit(RLIMIT_CORE, &limit) == -1 ||
+	    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == -1) {
+		pil_detail(detail, "core dumps: %s", strerror(errno));
+		return PIL_HELPER_SYSTEM;
+	}
+	return PIL_OK;
+}
+
+int
+inherit_restore_limits(const struct run *run)
+{
+	int resource;
+
+	for (resource = 0; resource < (int)RLIM_NLIMITS; resource++)
+		if (resource != RLIMIT_CORE &&
+		    setrlimit((__rlimit_resource_t)resource,
+		    &run->limits[resource]) == -1)
+			return -1;
+	return 0;
+}

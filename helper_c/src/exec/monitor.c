@@ -1,0 +1,200 @@
+/*
+ * The monitor: root in all ids, so that the caller cannot signal it. It asks
+ * the verifier, bounds the answer, maps it, takes the account, writes START
+ * and lets the payload go. The steps are those of helper.md 4.3.
+ */
+#include <sys/prctl.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/names.h"
+#include "exec/audit.h"
+#include "exec/bounds.h"
+#include "exec/cgroup.h"
+#include "exec/monitor.h"
+#include "exec/payload.h"
+#include "exec/slot.h"
+#include "exec/switch.h"
+#include "exec/sys.h"
+#include "exec/tell.h"
+#include "exec/verifier.h"
+
+static void
+become_monitor(struct run *run)
+{
+	if (switch_to_root() == -1)
+		_exit(202);
+	if (run->options.status_fd != -1)
+		(void)close(PIL_STATUS_FD);
+	if (chdir("/") == -1 || setpgid(0, 0) == -1 ||
+	    prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == -1)
+		refuse(run, PIL_HELPER_SYSTEM, "monitor: %s", strerror(errno));
+}
+
+static void
+ask(struct run *run, const struct proxy *proxy, struct pil_record *record)
+{
+	char detail[PIL_DETAIL_SIZE];
+	enum pil_reason reason;
+
+	if ((reason = verifier_ask(run, proxy, record, detail)) != PIL_OK)
+		refuse(run, reason, "%s", detail);
+	/* 0 is the one value that lets the run go on. */
+	if (record->who.reason != PIL_OK) {
+		reason = (enum pil_reason)record->who.reason;
+		(void)snprintf(detail, sizeof(detail), "%s",
+		    record->who.detail);
+		memset(&record->who, 0, sizeof(record->who));
+		refuse(run, reason, "%s", detail);
+	}
+}
+
+/* A second proxy for the payload is the same owner's, or it is not handed on. */
+static void
+identify(struct run *run)
+{
+	static struct pil_record second;
+	char detail[PIL_DETAIL_SIZE];
+	enum pil_reason reason;
+
+	ask(run, &run->proxy, &run->record);
+	reason = bounds_owner(run->caller, &run->record.who, detail);
+	if (reason != PIL_OK)
+		refuse(run, reason, "%s", detail);
+	if (run->source.len == 0)
+		return;
+	ask(run, &run->source, &second);
+	if (!pil_dn_equal(run->record.who.dn, second.who.dn))
+		refuse(run, PIL_PROXY_FILE_UNUSABLE, "--source-proxy is "
+		    "another owner's: %s", second.who.dn);
+}
+
+/* Verb map: what a run would become; nothing is leased. */
+static void
+answer_map(struct run *run)
+{
+	struct pil_json json;
+	size_t len;
+
+	pil_json_open(&json);
+	pil_json_string(&json, "event", "map");
+	pil_json_string(&json, "account", run->map.account);
+	pil_json_int(&json, "uid", run->map.uid);
+	pil_json_int(&json, "gid", run->map.gid);
+	pil_json_ids(&json, "groups", run->map.groups, run->map.ngroups);
+	pil_json_string(&json, "lease", run->map.lease);
+	pil_json_string(&json, "dn", run->record.who.dn);
+	len = pil_json_close(&json);
+	tell_front(run, MESSAGE_MAP, 0, PIL_OK, json.buf, len);
+	audit_begin(run, &json, "MAP");
+	if (audit_write(run, &json) == -1)
+		refuse(run, PIL_AUDIT_UNAVAILABLE, "MAP cannot be logged");
+	tell_front(run, MESSAGE_EXIT, 0, PIL_OK, "", 0);
+	_exit(0);
+}
+
+static void
+map_owner(struct run *run)
+{
+	const struct config *config = &run->config;
+	struct pil_map_options options = {
+		.grid_mapfile = config->grid_mapfile,
+		.gridmapdir = config->gridmapdir,
+		.ban_file = config->ban_file,
+		.min_uid = config->min_uid,
+		.min_gid = config->min_gid,
+		.caller = run->pilot.uid,
+		.dry_run = run->options.verb == VERB_MAP,
+		.permit = bounds_account,
+		.permit_arg = run,
+	};
+	enum pil_reason reason;
+
+	reason = pil_map(&options, &run->record.who, &run->map);
+	if (reason != PIL_OK) {
+		run->map.account[0] = '\0';
+		refuse(run, reason, "%s", run->map.detail);
+	}
+}
+
+/* Step 16: a group of its own where the machine can, as the site wants it. */
+static void
+make_cgroup(struct run *run)
+{
+	char detail[PIL_DETAIL_SIZE];
+
+	if (run->config.cgroup == CGROUP_OFF)
+		return;
+	if (cgroup_make(&run->cgroup, run->id, detail) == 0)
+		return;
+	run->cgroup.path[0] = '\0';
+	if (run->config.cgroup == CGROUP_REQUIRED)
+		refuse(run, PIL_CGROUP_FAILED, "%s", detail);
+}
+
+static void
+take_account(struct run *run)
+{
+	char detail[PIL_DETAIL_SIZE];
+	enum pil_reason reason;
+
+	if ((reason = slot_take(run, detail)) != PIL_OK)
+		refuse(run, reason, "%s", detail);
+	make_cgroup(run);
+	if (slot_record(run) == -1)
+		refuse(run, PIL_HELPER_SYSTEM, "record: %s", strerror(errno));
+}
+
+/* A caller that has gone wants no payload any more. */
+static void
+check_front(struct run *run)
+{
+	struct pollfd pfd = { .fd = run->front, .events = POLLIN };
+
+	if (poll(&pfd, 1, 0) == 1 && (pfd.revents & (POLLHUP | POLLERR)) != 0)
+		refuse(run, PIL_FRONT_LOST, "the caller ended first");
+}
+
+/* The payload's pipes must close with the payload. */
+static int
+let_go_of_streams(void)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC), fd;
+
+	for (fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+		if (null == -1 || dup2(null, fd) == -1)
+			return -1;
+	return close(null);
+}
+
+void
+monitor(struct run *run)
+{
+	struct start start = { -1, -1 };
+	struct pil_json json;
+
+	become_monitor(run);
+	identify(run);
+	map_owner(run);
+	if (run->options.verb == VERB_MAP)
+		answer_map(run);
+	take_account(run);
+	check_front(run);
+	run->start_usec = sys_now_usec();
+	if (payload_clone(run, &start) == -1)
+		refuse(run, PIL_HELPER_SYSTEM, "payload: %s", strerror(errno));
+	audit_begin(run, &json, "START");
+	pil_json_int(&json, "payload_pid", run->payload.pid);
+	if (audit_write(run, &json) == -1)
+		refuse(run, PIL_AUDIT_UNAVAILABLE, "START cannot be logged");
+	run->started = 1;
+	if (let_go_of_streams() == -1)
+		refuse(run, PIL_HELPER_SYSTEM, "descriptors: %s",
+		    strerror(errno));
+	watch(run, start.go, start.failed);
+}

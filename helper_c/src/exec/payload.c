@@ -1,0 +1,205 @@
+/*
+ * Phase 3: the payload's process, from root to the account to the command.
+ */
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/types.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/keyctl.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/text.h"
+#include "exec/inherit.h"
+#include "exec/payload.h"
+#include "exec/rundir.h"
+#include "exec/switch.h"
+#include "exec/sys.h"
+
+#define FAILED_FD	3
+
+static void give_up(enum pil_reason, int code, const char *fmt, ...)
+    __attribute__((noreturn, format(printf, 3, 4)));
+
+static void
+give_up(enum pil_reason reason, int code, const char *fmt, ...)
+{
+	struct failure failure = { .reason = reason, .code = code };
+	va_list ap;
+
+	va_start(ap, fmt);
+	pil_vdetail(failure.detail, fmt, ap);
+	va_end(ap);
+	/* If the monitor is gone there is nobody to tell. */
+	(void)!write(FAILED_FD, &failure, sizeof(failure));
+	_exit(202);
+}
+
+struct environment {
+	char	 text[12][PATH_MAX + 64];
+	char	*list[13];
+	size_t	 n;
+};
+
+static void
+set(struct environment *env, const char *name, const char *value)
+{
+	(void)snprintf(env->text[env->n], sizeof(env->text[0]), "%s=%s", name,
+	    value);
+	env->list[env->n] = env->text[env->n];
+	env->n++;
+}
+
+/* Built from nothing; no variable of the caller's gets here. */
+static void
+build_environment(const struct run *run, struct environment *env)
+{
+	char path[PATH_MAX];
+
+	set(env, "HOME", run->map.home);
+	set(env, "USER", run->map.account);
+	set(env, "LOGNAME", run->map.account);
+	set(env, "SHELL", "/bin/sh");
+	set(env, "PATH", "/usr/local/bin:/usr/bin:/bin");
+	set(env, "LANG", "C.UTF-8");
+	rundir_path(run, "tmp", path, sizeof(path));
+	set(env, "TMPDIR", path);
+	if (!run->options.no_target) {
+		rundir_path(run, "proxy", path, sizeof(path));
+		set(env, "X509_USER_PROXY", path);
+	}
+	set(env, "PILOTAGE_RUN_ID", run->id);
+	set(env, "PILOTAGE_JOB_ID", run->options.job_id);
+	rundir_path(run, "", path, sizeof(path));
+	set(env, "PILOTAGE_RUN_DIR", path);
+}
+
+/* Step 20 to 22: the account for good, and a parent that is still there. */
+static void
+become_account(const struct run *run, pid_t monitor)
+{
+	const struct ids account = { run->map.uid, run->map.gid };
+
+	if (switch_to(&account, run->map.groups, run->map.ngroups) == -1)
+		give_up(PIL_SWITCH_FAILED, 0, "switch to %s: %s",
+		    run->map.account, strerror(errno));
+	if (run->config.no_new_privs &&
+	    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == -1)
+		give_up(PIL_SWITCH_FAILED, 0, "no_new_privs: %s",
+		    strerror(errno));
+	/* The change of uid has cleared it; from here it holds until execve. */
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) == -1 ||
+	    getppid() != monitor)
+		_exit(202);
+	/* The caller's session keyring stays with the caller. */
+	(void)syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL);
+}
+
+static void
+execute(const struct run *run, char **environment)
+{
+	const char *command = run->options.command[0];
+	struct stat st;
+	sigset_t none;
+	int error;
+
+	if (lstat(command, &st) == -1)
+		give_up(PIL_COMMAND_UNUSABLE, errno == EACCES ? 126 : 0,
+		    "%s: %s", command, strerror(errno));
+	if (!S_ISREG(st.st_mode))
+		give_up(PIL_COMMAND_UNUSABLE, 0, "%s: %s", command,
+		    S_ISLNK(st.st_mode) ? "a symbolic link" :
+		    "not a regular file");
+	(void)signal(SIGPIPE, SIG_DFL);
+	(void)signal(SIGXFSZ, SIG_DFL);
+	(void)sigemptyset(&none);
+	(void)sigprocmask(SIG_SETMASK, &none, NULL);
+	(void)execve(command, run->options.command, environment);
+	error = errno;
+	if (error == EAGAIN || error == ENOMEM || error == EMFILE ||
+	    error == ENFILE || error == EIO)
+		give_up(PIL_HELPER_SYSTEM, 0, "%s: %s", command,
+		    strerror(error));
+	give_up(PIL_COMMAND_UNUSABLE, error == ENOENT || error == ENOTDIR ? 0 :
+	    126, "%s: %s", command, strerror(error));
+}
+
+static void
+payload(const struct run *run, pid_t monitor, int go, int failed)
+{
+	static struct environment environment;
+	char detail[PIL_DETAIL_SIZE], byte;
+	enum pil_reason reason;
+
+	/* Out of the way first, so that neither lands on the other. */
+	if ((go = fcntl(go, F_DUPFD_CLOEXEC, 16)) == -1 ||
+	    (failed = fcntl(failed, F_DUPFD_CLOEXEC, 16)) == -1 ||
+	    dup3(failed, FAILED_FD, O_CLOEXEC) == -1 ||
+	    dup3(go, FAILED_FD + 1, O_CLOEXEC) == -1 ||
+	    sys_close_from(FAILED_FD + 2) == -1)
+		_exit(202);
+	if (setsid() == -1)
+		give_up(PIL_HELPER_SYSTEM, 0, "setsid: %s", strerror(errno));
+	become_account(run, monitor);
+	/* The monitor has logged START and found us a cgroup, or it is gone. */
+	if (read(FAILED_FD + 1, &byte, 1) != 1 || close(FAILED_FD + 1) == -1)
+		_exit(202);
+	if ((reason = rundir_enter(run, detail)) != PIL_OK)
+		give_up(reason, 0, "%s", detail);
+	build_environment(run, &environment);
+	if (sys_close_from(FAILED_FD + 1) == -1 ||
+	    inherit_restore_limits(run) == -1)
+		give_up(PIL_HELPER_SYSTEM, 0, "descriptors and limits: %s",
+		    strerror(errno));
+	execute(run, environment.list);
+}
+
+/* Without clone3 the parent moves the child, which waits for its byte. */
+static int
+place(const struct run *run)
+{
+	char number[16];
+	int fd, failed;
+
+	if (run->cgroup.dir == -1)
+		return 0;
+	fd = openat(run->cgroup.dir, "cgroup.procs",
+	    O_WRONLY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd == -1)
+		return -1;
+	(void)snprintf(number, sizeof(number), "%d", run->payload.pid);
+	failed = sys_write_all(fd, number, strlen(number));
+	(void)close(fd);
+	return failed;
+}
+
+int
+payload_clone(struct run *run, struct start *start)
+{
+	int go[2], failed[2], placed;
+	pid_t monitor = getpid();
+
+	if (pipe2(go, O_CLOEXEC) == -1 || pipe2(failed, O_CLOEXEC) == -1)
+		return -1;
+	run->payload.pid = sys_clone(run->cgroup.dir, &run->payload.pidfd,
+	    &placed);
+	if (run->payload.pid == 0) {
+		payload(run, monitor, go[0], failed[1]);
+		_exit(202);	/* never reached; fail safe */
+	}
+	(void)close(go[0]);
+	(void)close(failed[1]);
+	start->go = go[1];
+	start->failed = failed[0];
+	if (run->payload.pid == -1) {
+		run->payload.pid = 0;
+		return -1;
+	}
+	return placed ? 0 : place(run);
+}

@@ -1,0 +1,11 @@
+/* The caller's proxy file, opened once (helper.md C1-C4). */
+#ifndef PILOTAGE_EXEC_PROXYFILE_H
+#define PILOTAGE_EXEC_PROXYFILE_H
+
+#include "exec/run.h"
+
+/* With the caller's own rights; fills in the bytes and their digest. */
+enum pil_reason	proxyfile_read(const struct run *, const char *path,
+		    struct proxy *, char *detail);
+
+#endif

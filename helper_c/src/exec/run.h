@@ -1,0 +1,111 @@
+/*
+ * One run of pilotage-exec: everything that its steps know, filled in order.
+ * README.privsep names the step of each function.
+ */
+#ifndef PILOTAGE_EXEC_RUN_H
+#define PILOTAGE_EXEC_RUN_H
+
+#include <sys/resource.h>
+#include <sys/types.h>
+
+#include <limits.h>
+
+#include "pilotage/map.h"
+#include "pilotage/record.h"
+
+#define PIL_CALLERS_MAX	64
+#define PIL_RUN_ID_SIZE	33	/* 128 random bits in hex, and a NUL */
+#define PIL_STATUS_FD	3	/* where --status-fd is kept */
+
+enum verb { VERB_RUN, VERB_MAP, VERB_CHECK_CONFIG, VERB_VERSION };
+
+struct options {
+	enum verb	 verb;
+	const char	*proxy;		/* decides who the owner is */
+	const char	*source;	/* handed to the payload; NULL: proxy */
+	char		 job_id[129];	/* free text for the log, made clean */
+	int		 no_target;	/* hand no proxy to the payload */
+	int		 status_fd;	/* as the caller numbered it; -1: none */
+	char		**command;
+};
+
+enum cgroup_use { CGROUP_AUTO, CGROUP_REQUIRED, CGROUP_OFF };
+
+struct caller {
+	const char	*name;
+	const char	*vos;
+	const char	*fqans;		/* NULL: any of the VOs' */
+	const char	*accounts;
+};
+
+struct config {
+	const char	*ca_dir, *voms_dir, *grid_mapfile, *gridmapdir;
+	const char	*ban_file, *verify_user, *audit_file;
+	unsigned	 min_uid, min_gid, term_grace, clock_skew;
+	unsigned	 syslog, require_crl, refuse_limited, no_new_privs;
+	unsigned	 cgroup;	/* enum cgroup_use */
+	size_t		 ncallers;
+	struct caller	 callers[PIL_CALLERS_MAX];
+};
+
+struct proxy {
+	char		*pem;
+	size_t		 len;
+	uint8_t		 digest[32];	/* SHA-256 of pem */
+};
+
+struct ids {
+	uid_t		 uid;
+	gid_t		 gid;
+};
+
+struct cgroup {
+	int		 parent, dir;	/* -1: none */
+	char		 name[48];
+	char		 path[PATH_MAX]; /* for the record and the log */
+};
+
+/* The run's place on its account; see slot.c. */
+struct slot {
+	int		 accounts;	/* RUNDIR/accounts/<uid> */
+	int		 jobs;		/* RUNDIR/jobs */
+	int		 record;	/* flocked while the monitor lives */
+	int		 lock;		/* flocked while the account changes hands */
+};
+
+/* A child of the monitor. */
+struct child {
+	pid_t		 pid;		/* 0: none */
+	int		 pidfd;
+	int		 ended;
+	int		 status;	/* as wait(2) gives it */
+};
+
+struct usage {
+	long long	 user_usec, system_usec, maxrss_kib;
+};
+
+struct run {
+	struct options	 options;
+	struct config	 config;
+	const struct caller *caller;
+	struct ids	 pilot;		/* who called, from the kernel */
+	struct ids	 verifier;
+	char		 caller_name[PIL_ACCOUNT_SIZE];
+	char		 id[PIL_RUN_ID_SIZE];
+	struct rlimit	 limits[RLIM_NLIMITS];	/* as the caller had them */
+	struct proxy	 proxy, source;
+	int		 audit_file, audit_log;	/* -1: not open */
+	int		 front;		/* socket to the front; -1 before the split */
+	struct pil_record record;
+	struct pil_mapping map;
+	struct slot	 slot;
+	struct cgroup	 cgroup;
+	struct child	 payload;	/* its main process */
+	struct child	 aide;		/* verifier, killer or cleaner */
+	struct usage	 usage;		/* of the payload and all it left */
+	int		 started;	/* START is in the log */
+	long long	 start_usec;
+};
+
+#endif

@@ -1,0 +1,13 @@
+/* The run directory, made with the account's rights. */
+#ifndef PILOTAGE_EXEC_RUNDIR_H
+#define PILOTAGE_EXEC_RUNDIR_H
+
+#include "exec/run.h"
+
+/* Make it with the proxy in it and go to its work/. */
+enum pil_reason	rundir_enter(const struct run *, char *detail);
+/* The path of the run directory, or of a name in it. */
+void		rundir_path(const struct run *, const char *name, char *out,
+		    size_t);
+
+#endif

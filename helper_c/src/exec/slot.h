@@ -1,0 +1,22 @@
+/* The run's place on its account, and its record (helper.md 4.3, step 14). */
+#ifndef PILOTAGE_EXEC_SLOT_H
+#define PILOTAGE_EXEC_SLOT_H
+
+#include "exec/run.h"
+
+/*
+ * Take a place on the mapped account: refused while another owner's run holds
+ * one. What a run without a living monitor left there is removed first.
+ */
+enum pil_reason	slot_take(struct run *, char *detail);
+/* Write down where the run's processes are, before there are any. */
+int		slot_record(struct run *);
+/*
+ * Hold the account for the end of the run: no other run can begin on it until
+ * slot_release(). 1: no other run is on it, 0: one is; -1: not known.
+ */
+int		slot_hold(struct run *);
+/* Give the place up and remove the record; also when none was taken. */
+void		slot_release(struct run *);
+
+#endif

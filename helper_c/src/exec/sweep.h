@@ -1,0 +1,16 @@
+/* What the account leaves behind, removed with the account's rights only. */
+#ifndef PILOTAGE_EXEC_SWEEP_H
+#define PILOTAGE_EXEC_SWEEP_H
+
+#include "exec/run.h"
+
+/* Kill every process of the mapped uid; the number left, -1: not known. */
+int	sweep_processes(struct run *);
+/*
+ * Remove the run directory of the run with this id and, when everything is
+ * set, what the account has in the directories that all share, and its System
+ * V objects. The number of things left, -1: not known.
+ */
+int	sweep_files(struct run *, const char *run_id, int everything);
+
+#endif

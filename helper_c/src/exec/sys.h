@@ -1,0 +1,22 @@
+/* System calls that the C library of older distributions does not have. */
+#ifndef PILOTAGE_EXEC_SYS_H
+#define PILOTAGE_EXEC_SYS_H
+
+#include <sys/types.h>
+
+int	sys_pidfd_open(pid_t);
+int	sys_pidfd_kill(int pidfd, int sig);
+/* Close every descriptor from first on. */
+int	sys_close_from(unsigned first);
+int	sys_close_range(unsigned first, unsigned last);
+/*
+ * Fork with a pidfd, into the cgroup if one is given. On kernels without
+ * clone3, *placed is 0 and the parent must move the child itself.
+ */
+pid_t	sys_clone(int cgroup, int *pidfd, int *placed);
+long long sys_now_usec(void);		/* monotonic */
+int	sys_write_all(int fd, const void *, size_t);
+/* Wait until fd has one of the events or the deadline has passed: 1, 0, -1. */
+int	sys_wait(int fd, short events, long long deadline_usec);
+
+#endif
