@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from support.helper_rig import rig as rig
+
 ROOT = Path(__file__).resolve().parent.parent
 STAGE = Path("/opt/pilotage-test")
 

@@ -1,0 +1,347 @@
+"""The real setuid helper, built, installed and given accounts, for tests that run as root.
+
+Everything lies below one root-owned prefix and is removed at the end, also after failures. One session at a
+time: the accounts have fixed names, so a session that was killed is tidied up by the next one.
+"""
+
+import contextlib
+import fcntl
+import grp
+import json
+import os
+import pwd
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from toygrid import Identity, ToyGrid
+
+ROOT = Path(__file__).resolve().parents[2]
+LOCK = Path("/run/pilotage-helper-rig.lock")
+PILOT, SECOND_PILOT, VERIFIER = "pgt-pilot", "pgt-pilot2", "pgt-verify"
+EXTRA_GROUP = "pgt-extra"
+POOL = "pgtpool"
+POOL_SIZE = 12
+ANALYSIS = "/demo/Role=analysis"
+CONFIG = """\
+[helper]
+ca_dir = {grid}/certificates
+voms_dir = {grid}/vomsdir
+grid_mapfile = {etc}/grid-mapfile
+gridmapdir = {etc}/gridmapdir
+verify_user = {verifier}
+min_uid = 1000
+min_gid = 1000
+audit_file = {log}
+syslog = no
+{more}
+
+[caller {pilot}]
+vos = demo
+accounts = {pool}*
+"""
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What one call of the helper gave back."""
+
+    code: int
+    out: str
+    err: str
+    status: tuple[dict[str, object], ...]
+
+    @property
+    def reason(self) -> str:
+        """The reason of the refusal, or of the end."""
+        return str(self.status[-1]["reason"]) if self.status else ""
+
+    def line(self, event: str) -> dict[str, object]:
+        """The one status line of this event."""
+        (found,) = [line for line in self.status if line["event"] == event]
+        return found
+
+
+def command(*words: str, retries: int = 20) -> None:
+    """Run an administrator's program; the account database may be locked by another one for a moment."""
+    for _ in range(retries):
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            return
+        if "lock" not in done.stderr:
+            break
+        time.sleep(0.2)
+    raise RuntimeError(f"{' '.join(words)}: {done.stderr.strip()}")
+
+
+class HelperRig:
+    """One installation of the helper and the grid it trusts."""
+
+    def __init__(self, prefix: Path) -> None:
+        self.prefix = prefix
+        self.etc = prefix / "etc"
+        self.log = prefix / "log" / "helper.jsonl"
+        self.rundir = prefix / "run"
+        self.program = prefix / "sbin" / "pilotage-exec"
+        self.verifier = prefix / "libexec" / "pilotage-verify"
+        self.config = self.etc / "helper.conf"
+        self.gridmapdir = self.etc / "gridmapdir"
+        self.attacks = prefix / "attacks"
+        for folder in ("etc", "log", "sbin", "libexec", "attacks", "home", "grid", "proxies"):
+            (prefix / folder).mkdir(parents=True)
+            (prefix / folder).chmod(0o755)
+        self._make_accounts()
+        self._build()
+        self.grid = ToyGrid(prefix / "grid")
+        self.owners = [self.grid.user(f"owner {n}") for n in range(1, 4)]
+        self._proxies: dict[tuple[str, str, str], Path] = {}
+        self.map(f'"{ANALYSIS}" .{POOL}\n"/demo" .{POOL}\n')
+        self.configure()
+
+    # made once
+
+    def _make_accounts(self) -> None:
+        command("groupadd", EXTRA_GROUP)
+        command("useradd", "-r", "-M", "-d", "/nonexistent", "-s", "/usr/sbin/nologin", VERIFIER)
+        self.pools = [f"{POOL}{n:02}" for n in range(1, POOL_SIZE + 1)]
+        for name in (PILOT, SECOND_PILOT, *self.pools):
+            home = self.prefix / "home" / name
+            command("useradd", "-m", "-K", "HOME_MODE=0700", "-d", str(home), "-s", "/bin/sh", name)
+        command("usermod", "-a", "-G", EXTRA_GROUP, PILOT)
+        self.pilot = pwd.getpwnam(PILOT)
+        self.uids = {pwd.getpwnam(name).pw_uid for name in self.pools}
+        self.gridmapdir.mkdir(mode=0o755)
+        self.release_all()
+
+    def _build(self) -> None:
+        tree = self.prefix / "build"
+        paths = {"CONFIG": self.config, "VERIFY": self.verifier, "RUNDIR": self.rundir}
+        options = [f"-DPILOTAGE_{name}={path}" for name, path in paths.items()]
+        configure = ["cmake", "-S", str(ROOT), "-B", str(tree), "-DCMAKE_BUILD_TYPE=RelWithDebInfo", *options]
+        build = ["cmake", "--build", str(tree), "--target", "pilotage-exec", "pilotage-verify"]
+        for words in (configure, build):
+            subprocess.run(words, check=True, capture_output=True, timeout=300)
+        for name, target, mode in (
+            ("pilotage-exec", self.program, 0o4711),
+            ("pilotage-verify", self.verifier, 0o755),
+        ):
+            shutil.copyfile(tree / "helper_c" / name, target)
+            target.chmod(mode)
+
+    def attack(self, name: str) -> Path:
+        """Compile one program of tests/attack."""
+        program = self.attacks / name
+        if not program.exists():
+            source = ROOT / "tests" / "attack" / f"{name}.c"
+            words = ["gcc", "-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror", "-D_GNU_SOURCE", "-o", str(program)]
+            subprocess.run([*words, str(source)], check=True, timeout=60)
+            program.chmod(0o755)
+        return program
+
+    # configuration
+
+    def configure(self, more: str = "", text: str | None = None) -> None:
+        """Write helper.conf anew; `more` goes into [helper]."""
+        names = {"grid": self.prefix / "grid", "etc": self.etc, "log": self.log, "more": more}
+        whole = text or CONFIG.format(**names, verifier=VERIFIER, pilot=PILOT, pool=POOL)
+        self.config.unlink(missing_ok=True)
+        self.config.write_text(whole)
+        self.config.chmod(0o644)
+
+    @contextlib.contextmanager
+    def configured(self, more: str = "", change: Callable[[str], str] | None = None) -> Iterator[None]:
+        """Run the block with another configuration."""
+        before = self.config.read_text()
+        self.configure(more)
+        if change:
+            self.configure(text=change(self.config.read_text()))
+        try:
+            yield
+        finally:
+            self.configure(text=before)
+
+    def map(self, text: str | bytes) -> None:
+        """Write the grid-mapfile anew."""
+        path = self.etc / "grid-mapfile"
+        path.write_bytes(text.encode() if isinstance(text, str) else text)
+        path.chmod(0o644)
+
+    @contextlib.contextmanager
+    def mapped(self, text: str | bytes) -> Iterator[None]:
+        """Run the block with another grid-mapfile."""
+        before = (self.etc / "grid-mapfile").read_bytes()
+        self.map(text)
+        try:
+            yield
+        finally:
+            self.map(before)
+
+    def release_all(self) -> None:
+        """Make every account of the pool free again."""
+        for path in self.gridmapdir.iterdir():
+            path.unlink()
+        for name in self.pools:
+            (self.gridmapdir / name).touch(mode=0o644)
+
+    # proxies
+
+    def proxy(self, owner: int = 0, *, fqans: Sequence[str] = (ANALYSIS,), vo: str = "demo") -> Path:
+        """Return the pilot's file with a VOMS proxy of an owner, made on first use by voms-proxy-fake."""
+        key = (str(owner), vo, " ".join(fqans))
+        if key not in self._proxies:
+            out = self.prefix / "proxies" / f"p{len(self._proxies)}.pem"
+            self.grid.voms_proxy(self.owners[owner], out, vo=vo, fqans=fqans)
+            self._proxies[key] = self.give(out)
+        return self._proxies[key]
+
+    def plain_proxy(self, who: Identity, name: str, *, hours: int = 12) -> Path:
+        """Return the pilot's file with a proxy without attributes."""
+        return self.give(self.grid.plain_proxy(who, self.prefix / "proxies" / name, hours=hours))
+
+    def give(self, path: Path, mode: int = 0o600) -> Path:
+        """Hand a file to the pilot."""
+        os.chown(path, self.pilot.pw_uid, self.pilot.pw_gid)
+        path.chmod(mode)
+        return path
+
+    # calling
+
+    def start(
+        self,
+        arguments: Sequence[str | bytes],
+        *,
+        user: str = PILOT,
+        stdin: int | None = subprocess.DEVNULL,
+        stdout: int | None = subprocess.PIPE,
+        stderr: int | None = subprocess.PIPE,
+        pass_fds: Sequence[int] = (),
+        environment: Mapping[str, str] | None = None,
+        prepare: Callable[[], None] | None = None,
+        program: Sequence[str] = (),
+    ) -> "subprocess.Popen[bytes]":
+        """Start the helper as the pilot's account, with its groups; `prepare` runs as it just before."""
+        entry = pwd.getpwnam(user)
+        groups = [group.gr_gid for group in grp.getgrall() if user in group.gr_mem]
+        return subprocess.Popen(
+            [*program, str(self.program), *arguments],
+            user=entry.pw_uid,
+            group=entry.pw_gid,
+            extra_groups=groups,
+            cwd="/",
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            pass_fds=pass_fds,
+            env=environment or {"PATH": "/usr/bin:/bin"},
+            preexec_fn=prepare,
+        )
+
+    def run(
+        self,
+        *payload: str | Path,
+        proxy: Path | None = None,
+        options: Sequence[str] = (),
+        verb: str = "run",
+        user: str = PILOT,
+        environment: Mapping[str, str] | None = None,
+        prepare: Callable[[], None] | None = None,
+        seconds: float = 30,
+    ) -> Outcome:
+        """Run one payload and wait for its end."""
+        reader, writer = os.pipe()
+        try:
+            arguments = [verb, "--proxy", str(proxy or self.proxy()), "--status-fd", str(writer), *options]
+            arguments += ["--", *map(str, payload)] if payload else []
+            process = self.start(arguments, user=user, pass_fds=(writer,), environment=environment, prepare=prepare)
+            os.close(writer)
+            writer = -1
+            out, err = process.communicate(timeout=seconds)
+            with os.fdopen(reader, closefd=False) as file:
+                lines = tuple(json.loads(line) for line in file)
+        finally:
+            os.close(reader)
+            if writer != -1:
+                os.close(writer)
+        return Outcome(process.returncode, out.decode(errors="replace"), err.decode(errors="replace"), lines)
+
+    # looking
+
+    def audit(self) -> list[dict[str, object]]:
+        """Every line of the audit log; each must be valid JSON."""
+        return [json.loads(line) for line in self.log.read_text().splitlines()] if self.log.exists() else []
+
+    def since(self, before: int) -> list[dict[str, object]]:
+        """The audit lines after the first `before` ones."""
+        return self.audit()[before:]
+
+    def processes(self) -> list[int]:
+        """The processes of all pool accounts."""
+        found = []
+        for folder in Path("/proc").iterdir():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                if folder.name.isdigit() and os.stat(folder).st_uid in self.uids:
+                    found.append(int(folder.name))
+        return found
+
+    def left(self) -> list[Path]:
+        """What is left of any run: run directories, shared files, records and control groups."""
+        found = [*(self.prefix / "home").glob("*/pilotage-*"), *(self.rundir / "jobs").glob("*")]
+        for folder in ("/tmp", "/var/tmp", "/dev/shm"):
+            found += [path for path in Path(folder).iterdir() if path.lstat().st_uid in self.uids]
+        return found + [path for path in Path("/sys/fs/cgroup").rglob("pilotage-*") if len(path.name) == 41]
+
+    def wait(self, condition: Callable[[], bool], seconds: float = 5) -> bool:
+        """Wait until a condition of the system holds."""
+        end = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.005)
+        return True
+
+    def remove(self) -> None:
+        """Take everything down."""
+        remove_accounts()
+        shutil.rmtree(self.prefix, ignore_errors=True)
+
+
+def remove_accounts() -> None:
+    """Remove the accounts and their processes, of this session or of one that was killed."""
+    names = [entry.pw_name for entry in pwd.getpwall() if entry.pw_name in (PILOT, SECOND_PILOT, VERIFIER)]
+    names += [entry.pw_name for entry in pwd.getpwall() if entry.pw_name.startswith(POOL)]
+    for name in names:
+        uid = pwd.getpwnam(name).pw_uid
+        for folder in Path("/proc").iterdir():
+            with contextlib.suppress(OSError):
+                if folder.name.isdigit() and os.stat(folder).st_uid == uid:
+                    os.kill(int(folder.name), 9)
+        command("userdel", "-f", name)
+    for group in [group.gr_name for group in grp.getgrall() if group.gr_name.startswith("pgt")]:
+        command("groupdel", group)
+
+
+@pytest.fixture(scope="session")
+def rig() -> Iterator[HelperRig]:
+    """Install the helper for the session."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root: it makes accounts and installs the setuid helper")
+    if shutil.which("useradd") is None or shutil.which("voms-proxy-fake") is None:
+        pytest.skip("needs useradd and voms-proxy-fake: see deploy/packages.txt")
+    with LOCK.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        remove_accounts()
+        for old in Path("/opt").glob("pilotage-rig-*"):
+            shutil.rmtree(old, ignore_errors=True)
+        prefix = Path(f"/opt/pilotage-rig-{os.getpid()}")
+        if os.statvfs("/opt").f_flag & os.ST_NOSUID:
+            pytest.skip("needs a file system without nosuid at /opt")
+        try:
+            made = HelperRig(prefix)
+            yield made
+        finally:
+            remove_accounts()
+            shutil.rmtree(prefix, ignore_errors=True)
