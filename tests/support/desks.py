@@ -119,6 +119,7 @@ class Desks:
 
     def __init__(self, root: Path, limits: JobLimits | None = None, times: LeaseTimes | None = None) -> None:
         self.root = root
+        root.mkdir(exist_ok=True)
         self.limits = limits or JobLimits()
         self.times = times or LeaseTimes()
         self.now = START

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Generic, Self, TypeVar
+from typing import Generic, NoReturn, Self, TypeVar
 
 from pilotage.errors import PilotageError, refuse
 from pilotage.reasons import Reason
@@ -28,13 +28,21 @@ BATCH = 200
 BUSY_SECONDS = 5.0
 
 
-def _store_error(error: sqlite3.Error) -> PilotageError:
-    """Say in our words why SQLite did not do it."""
-    if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL:
+def _store_error(error: sqlite3.Error) -> Exception:
+    """Say in our words why SQLite did not do it; an error of ours in a statement stays what it is."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+    if code == sqlite3.SQLITE_FULL:
         return refuse(Reason.DISK_FULL)
-    return refuse(
-        Reason.STORE_UNAVAILABLE, f"The database did not answer ({getattr(error, 'sqlite_errorname', 'unknown')})."
-    )
+    if code == sqlite3.SQLITE_ERROR:
+        return error
+    return refuse(Reason.STORE_UNAVAILABLE, f"The database did not answer ({error.sqlite_errorname}).")
+
+
+def _raise(error: sqlite3.Error) -> NoReturn:
+    told = _store_error(error)
+    if told is error:
+        raise error
+    raise told from error
 
 
 class _Write(Generic[T]):
@@ -122,7 +130,7 @@ class Database:
             ) from error
         except sqlite3.Error as error:
             os.close(lock)
-            raise _store_error(error) from error
+            _raise(error)
         except PilotageError:
             os.close(lock)
             raise
@@ -206,10 +214,9 @@ class Database:
                 if not self._writer.in_transaction:
                     break
             if not self._writer.in_transaction:
-                failure = write.error if isinstance(write.error, PilotageError) else None
-                raise failure or refuse(Reason.STORE_UNAVAILABLE, "The transaction was undone by the database.")
+                raise write.error or refuse(Reason.STORE_UNAVAILABLE, "The transaction was undone by the database.")
             await asyncio.get_running_loop().run_in_executor(self._commit_thread, self._writer.execute, "COMMIT")
-        except (sqlite3.Error, PilotageError) as error:
+        except Exception as error:
             self._undo()
             failure = _store_error(error) if isinstance(error, sqlite3.Error) else error
             for write in batch:
@@ -248,7 +255,7 @@ def _snapshot(connection: sqlite3.Connection, op: Callable[[sqlite3.Connection],
             if connection.in_transaction:
                 connection.execute("COMMIT")
     except sqlite3.OperationalError as error:
-        raise _store_error(error) from error
+        _raise(error)
 
 
 def _take_lock(path: Path) -> int:

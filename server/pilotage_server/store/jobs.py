@@ -69,9 +69,9 @@ SELECT job_seq, job_id, owner_id, dn, class_id, state, version, attempt, tries, 
 FROM job JOIN owner USING (owner_id)
 """
 VIEW = """
-SELECT job_seq, job_id, dn, body, state, job.reason, job.message, job.attempt, cancel_requested, create_us,
+SELECT job.job_seq, job_id, dn, body, state, job.reason, job.message, job.attempt, cancel_requested, create_us,
        job.start_us, job.end_us, lease.result, credential_id, vo, fqan, version
-FROM job JOIN owner USING (owner_id) JOIN job_spec USING (job_seq)
+FROM job JOIN owner USING (owner_id) JOIN job_spec ON job_spec.job_seq = job.job_seq
      LEFT JOIN lease ON lease.job_seq = job.job_seq AND lease.attempt = job.result_attempt
 """
 
@@ -191,9 +191,9 @@ def views(
     """Return an owner's jobs with their numbers, newest first, older than the number `before`."""
     wanted = f"AND state IN ({','.join(str(int(state)) for state in states)})" if states else ""
     # Only numbers of an enum go into the text.
-    query = f"WHERE job.owner_id = (SELECT owner_id FROM owner WHERE dn = ?) AND job_seq < ? {wanted}"  # noqa: S608
+    query = f"WHERE job.owner_id = (SELECT owner_id FROM owner WHERE dn = ?) AND job.job_seq < ? {wanted}"  # noqa: S608
     found = connection.execute(
-        f"{VIEW} {query} ORDER BY job_seq DESC LIMIT ?",
+        f"{VIEW} {query} ORDER BY job.job_seq DESC LIMIT ?",
         (owner_dn, 2**63 - 1 if before is None else before, limit),
     )
     return [_view(row) for row in found]
