@@ -131,7 +131,8 @@ def _read(path: Path, owner: int, *, private: bool) -> bytes:
         raise _unusable(path, "it does not exist", MAKE_ONE) from error
     except OSError as error:
         raise _unusable(path, f"it cannot be opened ({error.strerror})", "check its owner and mode") from error
-    with open(descriptor, "rb") as file:
+    # A directory opens too, but makes no file object; so its descriptor is wrapped after the checks.
+    try:
         facts = os.fstat(descriptor)
         if not stat.S_ISREG(facts.st_mode):
             raise _unusable(path, "it is not a regular file", MAKE_ONE)
@@ -139,7 +140,10 @@ def _read(path: Path, owner: int, *, private: bool) -> bytes:
             raise _unusable(path, f"it belongs to uid {facts.st_uid}, not to {owner}", MAKE_ONE)
         if private and facts.st_mode & 0o077:
             raise _unusable(path, f"others may use it (mode {facts.st_mode & 0o777:04o})", f"chmod 600 {path}")
-        content = file.read(LARGEST_FILE_BYTES + 1)
+        with open(descriptor, "rb", closefd=False) as file:
+            content = file.read(LARGEST_FILE_BYTES + 1)
+    finally:
+        os.close(descriptor)
     if len(content) > LARGEST_FILE_BYTES:
         raise _unusable(path, "it is larger than any proxy", MAKE_ONE)
     return content

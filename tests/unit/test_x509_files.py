@@ -1,0 +1,175 @@
+"""Identity files: found in the order of grid tools, and refused when they are not private."""
+
+import os
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from toygrid import ToyGrid
+
+from pilotage.errors import CredentialFileError, PilotageError
+from pilotage.reasons import Reason
+from pilotage.x509 import files
+from pilotage.x509.files import find_identity, load_identity, proxy_path, write_private, write_proxy
+from pilotage.x509.names import slash_form
+
+
+@pytest.fixture(scope="module")
+def grid(tmp_path_factory: pytest.TempPathFactory) -> ToyGrid:
+    return ToyGrid(tmp_path_factory.mktemp("grid"))
+
+
+@pytest.fixture(scope="module")
+def proxy(grid: ToyGrid) -> Path:
+    return grid.plain_proxy(grid.user("Alice"), grid.root / "proxy.pem")
+
+
+@pytest.fixture
+def copy(proxy: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "proxy.pem"
+    write_private(path, proxy.read_bytes())
+    return path
+
+
+def why_not(path: Path, key: Path | None = None) -> str:
+    with pytest.raises(CredentialFileError) as caught:
+        load_identity(path, key)
+    assert caught.value.reason is Reason.IDENTITY_FILE_UNUSABLE
+    assert caught.value.exit_code == 4
+    assert caught.value.message.startswith(str(key if key is not None else path))
+    return caught.value.message
+
+
+def test_globus_and_we_read_the_same_file(proxy: Path, tmp_path: Path) -> None:
+    identity = load_identity(proxy)
+    assert len(identity.chain) == 2
+    assert identity.chain[0].public_key() == identity.key.public_key()
+    write_proxy(tmp_path / "again.pem", identity.chain, identity.key)
+    again = load_identity(tmp_path / "again.pem")
+    assert again.chain == identity.chain
+    labels = [line for line in (tmp_path / "again.pem").read_text().splitlines() if line.startswith("-----BEGIN")]
+    assert labels == [
+        "-----BEGIN CERTIFICATE-----",
+        "-----BEGIN RSA PRIVATE KEY-----",
+        "-----BEGIN CERTIFICATE-----",
+    ]
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o610, 0o601])
+def test_a_file_that_others_may_use_is_refused_with_what_to_type(mode: int, copy: Path) -> None:
+    copy.chmod(mode)
+    assert f"chmod 600 {copy}" in why_not(copy)
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o400])
+def test_a_private_file_is_taken(mode: int, copy: Path) -> None:
+    copy.chmod(mode)
+    load_identity(copy)
+
+
+def test_somebody_elses_file_is_refused(copy: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root: it gives a file away")
+    os.chown(copy, 4711, 4711)
+    assert "belongs to uid 4711" in why_not(copy)
+    load_identity(copy, uid=4711)
+
+
+def test_what_is_no_file_is_refused_without_waiting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo", 0o600)
+    assert "not a regular file" in why_not(tmp_path / "fifo")
+    assert "not a regular file" in why_not(tmp_path)
+    assert "does not exist" in why_not(tmp_path / "absent")
+
+
+def test_what_is_no_proxy_is_refused(copy: Path, grid: ToyGrid, tmp_path: Path) -> None:
+    text = copy.read_text()
+    key_at = text.index("-----END CERTIFICATE-----\n") + len("-----END CERTIFICATE-----\n")
+    rest_at = text.rindex("-----BEGIN CERTIFICATE")
+    write_private(copy, text[key_at:rest_at].encode())
+    assert "no certificate" in why_not(copy)
+    write_private(copy, (text[:key_at] + text[rest_at:]).encode())
+    assert "no private key" in why_not(copy)
+    write_private(copy, b"x" * (files.LARGEST_FILE_BYTES + 1))
+    assert "larger than any proxy" in why_not(copy)
+    alice, bob = grid.user("Another"), grid.user("Bob")
+    assert "not the certificate's" in why_not(alice.cert_path, bob.key_path)
+
+
+def test_an_encrypted_key_is_refused_with_what_to_do(grid: ToyGrid, tmp_path: Path) -> None:
+    who = grid.user("Careful")
+    key = load_identity(who.cert_path, who.key_path).key
+    encrypted = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.BestAvailableEncryption(b"x")
+    )
+    write_private(tmp_path / "key.pem", encrypted)
+    message = why_not(who.cert_path, tmp_path / "key.pem")
+    assert "encrypted" in message
+    assert "voms-proxy-init" in message
+
+
+def test_trust_anchors_in_a_file_are_left_out(copy: Path, grid: ToyGrid) -> None:
+    write_private(copy, copy.read_bytes() + (grid.root / "ca.pem").read_bytes())
+    assert len(load_identity(copy).chain) == 2
+
+
+def test_an_identity_is_looked_for_in_the_order_of_grid_tools(
+    grid: ToyGrid, copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    standard = tmp_path / "x509up_u1"
+    monkeypatch.setattr(files, "proxy_path", lambda uid: standard)
+    uid = os.geteuid()
+    who = grid.user("Dora")
+    home = tmp_path / "home"
+    (home / ".globus").mkdir(parents=True)
+    environ = {"HOME": str(home)}
+    with pytest.raises(PilotageError) as caught:
+        find_identity(environ, uid)
+    assert caught.value.reason is Reason.IDENTITY_NOT_FOUND
+    assert "voms-proxy-init" in caught.value.message
+    (home / ".globus" / "usercert.pem").write_bytes(who.cert_path.read_bytes())
+    write_private(home / ".globus" / "userkey.pem", who.key_path.read_bytes())
+    assert find_identity(environ, uid).source == str(home / ".globus" / "usercert.pem")
+    environ |= {"X509_USER_CERT": str(who.cert_path), "X509_USER_KEY": str(who.key_path)}
+    assert find_identity(environ, uid).source == str(who.cert_path)
+    standard.symlink_to(copy)
+    assert find_identity(environ, uid).source == str(standard)
+    environ["X509_USER_PROXY"] = str(copy)
+    assert find_identity(environ, uid).source == str(copy)
+
+
+def test_a_named_place_that_is_unusable_is_no_reason_to_look_elsewhere(tmp_path: Path) -> None:
+    for environ in (
+        {"X509_USER_PROXY": str(tmp_path / "absent")},
+        {"X509_USER_CERT": str(tmp_path / "absent"), "HOME": str(tmp_path)},
+    ):
+        if proxy_path(os.geteuid()).exists() and "X509_USER_PROXY" not in environ:
+            continue
+        with pytest.raises(PilotageError) as caught:
+            find_identity(environ, os.geteuid())
+        assert caught.value.reason is Reason.IDENTITY_FILE_UNUSABLE
+
+
+def test_a_private_file_is_private_from_its_first_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "secret"
+    old = os.umask(0)
+    try:
+        write_private(path, b"one")
+    finally:
+        os.umask(old)
+    assert path.stat().st_mode & 0o7777 == 0o600
+
+    def fail(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "rename", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_private(path, b"two")
+    assert path.read_bytes() == b"one"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_names_are_written_as_openssl_does(grid: ToyGrid) -> None:
+    who = grid.user('Ünï "quote" / slash + plus')
+    name = slash_form(load_identity(who.cert_path, who.key_path).chain[0].subject)
+    assert name == '/O=Toy Grid/CN=\\xC3\\x9Cn\\xC3\\xAF "quote" / slash + plus'
