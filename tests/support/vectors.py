@@ -15,9 +15,10 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+Sha2 = hashes.SHA256 | hashes.SHA384 | hashes.SHA512
 Key = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 
 NOW = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
@@ -90,7 +91,7 @@ def key(kind: str = "rsa", number: int = 0) -> Key:
     return ec.generate_private_key(curves[kind])
 
 
-def name(*parts: str | x509.NameAttribute, grid: str = "Test Grid") -> x509.Name:
+def name(*parts: str | x509.NameAttribute[str], grid: str = "Test Grid") -> x509.Name:
     """Return /O=grid and one CN for each text."""
     cns = [p if isinstance(p, x509.NameAttribute) else x509.NameAttribute(NameOID.COMMON_NAME, p) for p in parts]
     return x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, grid), *cns])
@@ -101,7 +102,7 @@ def below(issuer: x509.Name, *cns: str) -> x509.Name:
     return x509.Name([*issuer.rdns, *(x509.RelativeDistinguishedName([cn_(cn)]) for cn in cns)])
 
 
-def cn_(text: str) -> x509.NameAttribute:
+def cn_(text: str) -> x509.NameAttribute[str]:
     return x509.NameAttribute(NameOID.COMMON_NAME, text)
 
 
@@ -157,7 +158,7 @@ class Shape:
     start: datetime.datetime = NOW - HOUR
     end: datetime.datetime = NOW + DAY
     extensions: Extensions = ()
-    digest: hashes.HashAlgorithm | None = field(default_factory=hashes.SHA256)
+    digest: Sha2 = field(default_factory=hashes.SHA256)
     issuer: x509.Name | None = None
     serial: int = 0
     key_ids: bool = True
@@ -280,7 +281,7 @@ class Authority:
         return self.ca_dir / f"{self.hash}{suffix}"
 
     def write_policy(self, conditions: str, *, issuer: str | None = None, right: str = "CA:sign") -> None:
-        own = "".join(f"/{slash_type(a)}={a.value}" for a in self.entity.certificate.subject)
+        own = "".join(f"/{slash_type(a)}={a.value!s}" for a in self.entity.certificate.subject)
         text = f"access_id_CA X509 '{issuer or own}'\npos_rights globus {right}\ncond_subjects globus {conditions}\n"
         self.file(".signing_policy").write_text(text)
 
@@ -289,7 +290,6 @@ class Authority:
         *,
         days: float = 30,
         signer: Key | None = None,
-        digest: hashes.HashAlgorithm | None = None,
         extensions: Extensions = (),
         start: datetime.datetime | None = None,
     ) -> None:
@@ -306,10 +306,10 @@ class Authority:
             builder = builder.add_revoked_certificate(entry)
         for extension, critical in extensions:
             builder = builder.add_extension(extension, critical)
-        crl = builder.sign(signer or self.entity.key, digest or hashes.SHA256())
+        crl = builder.sign(signer or self.entity.key, hashes.SHA256())
         self.file(".r0").write_bytes(crl.public_bytes(serialization.Encoding.PEM))
 
-    def user(self, cn: str = "alice", **changes: object) -> Entity:
+    def user(self, cn: str = "alice", /, **changes: object) -> Entity:
         """Sign a user's certificate, changed where a test says so."""
         shape = Shape(name(cn, grid=self.organisation), key("rsa", 3), end=NOW + 30 * DAY, extensions=USER_EXTENSIONS)
         shape = replace(shape, **changes)  # type: ignore[arg-type]  # the names are the caller's
@@ -323,7 +323,7 @@ class Authority:
         return Authority(ca_dir, Entity(issue(shape, self.entity), shape.key, ()))
 
 
-def slash_type(attribute: x509.NameAttribute) -> str:
+def slash_type(attribute: x509.NameAttribute[str | bytes]) -> str:
     return "emailAddress" if attribute.oid == NameOID.EMAIL_ADDRESS else attribute.rfc4514_attribute_name
 
 
@@ -349,23 +349,28 @@ def grid_of(folder: Path, **changes: object) -> Authority:
     return authority
 
 
-def resign(certificate: x509.Certificate, issuer: Key, tbs: bytes, algorithm: bytes) -> bytes:
-    """Sign a certificate body that `cryptography` would not make; RSA PKCS#1 v1.5 and SHA-256."""
-    from cryptography.hazmat.primitives.asymmetric import padding
-
-    del certificate
+def resign(tbs: bytes, issuer: Key, digest: hashes.HashAlgorithm, algorithm: bytes) -> bytes:
+    """Put a signature (RSA, PKCS#1 v1.5) below a body that `cryptography` would not make."""
     assert isinstance(issuer, rsa.RSAPrivateKey)
-    signature = issuer.sign(tbs, padding.PKCS1v15(), hashes.SHA256())
-    return sequence(tbs, algorithm, tlv(0x03, b"\0" + signature))
+    return sequence(tbs, algorithm, tlv(0x03, b"\0" + issuer.sign(tbs, padding.PKCS1v15(), digest)))
+
+
+SHA256_RSA = sequence(oid("1.2.840.113549.1.1.11"), b"\x05\x00")
+SHA1_RSA = sequence(oid("1.2.840.113549.1.1.5"), b"\x05\x00")
 
 
 def altered(certificate: x509.Certificate, issuer: Key, old: bytes, new: bytes) -> bytes:
-    """Replace bytes of equal length in the signed part and sign it again."""
-    assert len(old) == len(new)
+    """Replace bytes of the signed part by as many others and sign it again."""
     tbs = certificate.tbs_certificate_bytes
-    assert tbs.count(old) >= 1, "nothing to replace"
-    algorithm = sequence(oid("1.2.840.113549.1.1.11"), b"\x05\x00")
-    return resign(certificate, issuer, tbs.replace(old, new), algorithm)
+    assert len(old) == len(new)
+    assert old in tbs, "nothing to replace"
+    return resign(tbs.replace(old, new), issuer, hashes.SHA256(), SHA256_RSA)
+
+
+def signed_with_sha1(certificate: x509.Certificate, issuer: Key) -> bytes:
+    """Make the same certificate with SHA-1."""
+    tbs = certificate.tbs_certificate_bytes.replace(SHA256_RSA, SHA1_RSA)
+    return resign(tbs, issuer, hashes.SHA1(), SHA1_RSA)
 
 
 def chain_pem(chain: Sequence[x509.Certificate]) -> bytes:
