@@ -173,7 +173,7 @@ class Desks:
         specs: Sequence[JobSpec] = wanted or (SPEC,)
         return (await self.jobs.submit(owner, self.request_id(), specs, CREDENTIAL, RETRIEVAL_KEY))[0]
 
-    async def register(self, pilot: Principal = PILOT, **changes: object) -> str:
+    async def register(self, pilot: Principal = PILOT, /, **changes: object) -> str:
         """Register a pilot with the usual offer, changed."""
         return await self.pilots.register(pilot, self.request_id(), msgspec.structs.replace(OFFER, **changes))
 
