@@ -22,6 +22,7 @@ from pilotage import convert, sandbox
 from pilotage.config import data_home
 from pilotage.credentials import Credentials
 from pilotage.errors import PilotageError, refuse
+from pilotage.interceptors import STALE
 from pilotage.jobs import Caller, ItemResult, Job, JobEvent, JobSpec, LogChunk, LogStream
 from pilotage.login import IdentitySource
 from pilotage.reasons import Reason
@@ -44,7 +45,7 @@ BULK = 1000
 MARGIN = datetime.timedelta(hours=1)
 """What a credential must live longer than the job's wall time, for the time in the queue."""
 DEFAULT_WALL = datetime.timedelta(hours=1)
-PASSING = (Reason.UNAVAILABLE, Reason.DEADLINE_EXCEEDED, Reason.SESSION_EXPIRED, Reason.SESSION_INVALID)
+PASSING = (Reason.UNAVAILABLE, Reason.DEADLINE_EXCEEDED)
 
 
 class Client:
@@ -277,20 +278,31 @@ class Client:
 
 
 class _Outage:
-    """How long a server has been away, and whether to go on waiting for it."""
+    """How long a server has been away, and whether to go on waiting for it.
+
+    A server that has answered before is waited for; one that never did is told about at once.
+    """
 
     def __init__(self) -> None:
+        self._heard = False
         self._since: float | None = None
+        self._refused_sessions = 0
 
     def over(self) -> None:
         """Note that it answers."""
+        self._heard = True
         self._since = None
+        self._refused_sessions = 0
 
     def pause(self, error: PilotageError, end: float | None) -> None:
         """Wait a moment before the next try, or raise when waiting does not help."""
+        if error.reason in STALE and self._refused_sessions == 0:
+            # The session is dropped already; the next try logs in anew.
+            self._refused_sessions += 1
+            return
         now = time.monotonic()
         if self._since is None:
             self._since = now
-        if error.reason not in PASSING or now - self._since > PATIENCE_SECONDS:
+        if not self._heard or error.reason not in PASSING or now - self._since > PATIENCE_SECONDS:
             raise error
         time.sleep(PAUSE_SECONDS if end is None else max(0.0, min(PAUSE_SECONDS, end - now)))

@@ -4,6 +4,8 @@ import hashlib
 import io
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -182,19 +184,55 @@ def test_an_owner_submits_watches_and_fetches(alice_shell: Shell, pilot: PilotCl
     assert alice_shell.ok("ls", "--state", "open") == ""
 
 
-def alice_shell_wait(shell: Shell, job_id: str) -> Done:
-    """Wait by the real program, in a process of its own: nothing else may appear on its streams."""
+def real_program(shell: Shell, *words: str) -> "subprocess.Popen[str]":
+    """Start the real program in a process of its own."""
     sdk = str(Path(pilotage.__file__).parents[1])
-    done = subprocess.run(
-        [sys.executable, "-c", "from pilotage.cli import main; main()", "wait", job_id, "--timeout", "20"],
+    return subprocess.Popen(
+        [sys.executable, "-c", "from pilotage.cli import main; main()", *words],
         env={**shell.environ, "PATH": "/usr/bin:/bin", "PYTHONPATH": sdk},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=60,
     )
-    assert done.stdout == ""
-    assert all(line.startswith("pilotage: ") for line in done.stderr.splitlines()), done.stderr
-    return Done(done.returncode, done.stdout, done.stderr)
+
+
+def alice_shell_wait(shell: Shell, job_id: str) -> Done:
+    """Wait by the real program: nothing but its own words may appear on its streams."""
+    with real_program(shell, "wait", job_id, "--timeout", "20") as process:
+        out, err = process.communicate(timeout=60)
+    assert out == ""
+    assert all(line.startswith("pilotage: ") for line in err.splitlines()), err
+    return Done(process.returncode, out, err)
+
+
+def test_an_interrupted_wait_ends_with_130(alice_shell: Shell) -> None:
+    job_id = alice_shell.ok("submit", "--", "/bin/true").strip()
+    with real_program(alice_shell, "wait", job_id) as process:
+        assert process.stderr is not None
+        assert "is activated" in process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err) == (130, "", "pilotage: interrupted\n")
+
+
+def test_a_wait_outlives_a_server_that_comes_back(
+    make_rig: Callable[..., Rig], alice_proxy: Path, pilot_proxy: Path, tmp_path: Path, outputs: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    rig = make_rig(server={"listen": f"127.0.0.1:{port}"})
+    shell = Shell(rig, alice_proxy, tmp_path / "home")
+    job_id = shell.ok("submit", "--", "/bin/true").strip()
+    with real_program(shell, "wait", job_id) as process:
+        assert process.stderr is not None
+        assert "is activated" in process.stderr.readline()
+        rig.restart()
+        pilot = rig.client(pilot_proxy)
+        pilot_id = register(pilot)
+        finish(pilot, pilot_id, acquire(pilot, pilot_id), outputs)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert err.count("is finished") == 1
 
 
 def test_another_owner_sees_nothing_of_a_job(alice_shell: Shell, bob_shell: Shell) -> None:

@@ -7,6 +7,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from toygrid import ToyGrid
 
+import pilotage_helper
 from pilotage.errors import CredentialFileError, PilotageError
 from pilotage.reasons import Reason
 from pilotage.x509 import files
@@ -173,3 +174,11 @@ def test_names_are_written_as_openssl_does(grid: ToyGrid) -> None:
     who = grid.user('Ünï "quote" / slash + plus')
     name = slash_form(load_identity(who.cert_path, who.key_path).chain[0].subject)
     assert name == '/O=Toy Grid/CN=\\xC3\\x9Cn\\xC3\\xAF "quote" / slash + plus'
+
+
+@pytest.mark.parametrize("cn", ["Alice", 'Ünï "quote" / slash + plus', "Robot: pilot (1)", "a@b.ch"])
+def test_names_are_written_as_the_verifier_does(cn: str, grid: ToyGrid) -> None:
+    who = grid.user(cn)
+    options = pilotage_helper.VerifyOptions(ca_dir=grid.ca_dir, voms_dir=grid.voms_dir)
+    verified = pilotage_helper.verify_pem(who.cert_path.read_bytes(), options)
+    assert slash_form(load_identity(who.cert_path, who.key_path).chain[0].subject) == verified.dn

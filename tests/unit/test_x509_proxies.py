@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from toygrid import ToyGrid
 
+import pilotage_helper
 from pilotage.errors import PilotageError
 from pilotage.reasons import Reason
 from pilotage.x509.der import encode_proxy_info, raw_names
@@ -78,6 +79,18 @@ def test_openssl_accepts_a_proxy_of_any_depth(
 ) -> None:
     chain = build(*alice, keys[:depth])
     assert openssl_says(chain, grid, tmp_path).endswith("leaf.pem: OK\n")
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+@pytest.mark.parametrize("limited", [False, True])
+def test_our_own_verifier_accepts_a_proxy_of_any_depth(
+    depth: int, limited: bool, grid: ToyGrid, alice: tuple[Chain, PrivateKey], keys: list[PrivateKey]
+) -> None:
+    chain = build(*alice, keys[:depth], limited=[limited])
+    options = pilotage_helper.VerifyOptions(ca_dir=grid.ca_dir, voms_dir=grid.voms_dir)
+    identity = pilotage_helper.verify_chain([c.public_bytes(serialization.Encoding.DER) for c in chain], options)
+    assert (identity.dn, identity.depth, identity.limited) == ("/O=Toy Grid/CN=Alice", depth, limited)
+    assert identity.leaf_thumbprint == thumbprint(keys[depth - 1].public_key())
 
 
 @pytest.mark.interop

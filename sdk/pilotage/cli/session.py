@@ -13,7 +13,8 @@ from typing import IO, TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import click
 
-from pilotage.errors import PilotageError
+from pilotage.errors import PilotageError, refuse
+from pilotage.reasons import Reason
 
 if TYPE_CHECKING:
     from pilotage.client import Client
@@ -45,6 +46,12 @@ class Group(click.Group):
             return super().invoke(ctx)
         except PilotageError as error:
             raise Refusal(error) from error
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            # A file of the user's; what came over the network has an error of our own already.
+            where = f"{error.filename}: " if error.filename else ""
+            raise Refusal(refuse(Reason.INVALID_ARGUMENT, f"{where}{error.strerror or error}.")) from error
         except KeyboardInterrupt:
             say("interrupted")
             ctx.exit(INTERRUPTED)

@@ -28,7 +28,7 @@ Parts = tuple[str, ...]
 class Limits(msgspec.Struct, frozen=True):
     """What an archive may hold at most."""
 
-    unpacked_bytes: int = 2 * 1024**3
+    unpacked_bytes: int = 4 * 1024**3
     members: int = 20_000
 
 
