@@ -2,7 +2,8 @@
 
 voms-server listens on every address and cannot be told otherwise, so it gets a network namespace
 that has nothing but `lo`. It and the database also get a PID namespace: when its first process is
-killed, the kernel kills all of them, daemons included, whatever happened to the tests.
+killed, the kernel kills all of them, daemons included. That process waits for the end of a pipe, so
+it ends with the tests even if they are killed themselves.
 """
 
 import ctypes
@@ -72,7 +73,7 @@ class RealVoms:
         """Kill everything in the namespaces and remove every file."""
         if self._namespace is not None:
             self._namespace.kill()
-            self._namespace.wait()
+            self._namespace.communicate()
             self._namespace = None
         for _ in range(50):
             shutil.rmtree(self.root, ignore_errors=True)
@@ -122,8 +123,8 @@ class RealVoms:
             shutil.chown(folder, owner)
         unshare = ["unshare", "--net", "--pid", "--mount", "--fork", "--kill-child", "--mount-proc"]
         self._namespace = subprocess.Popen(
-            [*unshare, "sh", "-c", "ip link set lo up && echo up && exec sleep infinity"],
-            stdin=subprocess.DEVNULL,
+            [*unshare, "sh", "-c", "ip link set lo up && echo up && exec cat"],
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
         assert self._namespace.stdout is not None
@@ -157,13 +158,22 @@ class RealVoms:
         options = [f"--vo=demo\n--port={PORT}\n--uri=localhost:{PORT}\n--dbname=voms_demo\n--username=voms_demo"]
         options += ["--contactstring=localhost", f"--mysql-socket={self._socket}", f"--sqlloc={PLUGIN}"]
         options += [f"--passfile={self.root}/keys/password", f"--x509_user_cert={self.root}/keys/cert.pem"]
-        options += [f"--x509_user_key={self.root}/keys/key.pem", f"--x509_cert_dir={self.grid.ca_dir}"]
+        options += [f"--x509_user_key={self.root}/keys/key.pem", f"--x509_cert_dir={self.root}/certificates"]
         options += [f"--logfile={self.log}", "--loglevel=5", "--timeout=43200", "--socktimeout=20"]
         options += ["--newformat"] if newformat else []
+        lsc = self.grid.voms_dir / "demo" / "localhost.lsc"
+        lsc.parent.mkdir(exist_ok=True)
+        lsc.parent.chmod(0o755)
+        lsc.write_text(f"{self.host.dn}\n{self.grid.ca_dn}\n")
+        lsc.chmod(0o644)
+        # The tests' own folders are closed to the account that the server runs as.
+        shutil.copytree(self.grid.ca_dir, self.root / "certificates")
+        shutil.copytree(self.grid.voms_dir, self.root / "vomsdir")
         conf = self.root / "voms.conf"
         conf.write_text("\n".join(options) + "\n")
         conf.chmod(0o644)
-        self._must("runuser", "-u", "voms", "--", "/usr/sbin/voms", "--conf", str(conf))
+        trust = {"X509_VOMS_DIR": f"{self.root}/vomsdir", "X509_CERT_DIR": f"{self.root}/certificates"}
+        self._must("runuser", "-u", "voms", "--", "/usr/sbin/voms", "--conf", str(conf), environ=trust)
         listening = f":{PORT:04X} 00000000:0000 0A"
         table = Path(f"/proc/{self._init_pid}/net/tcp")
         self._wait(lambda: listening in table.read_text(), "voms-server", self.log)
@@ -201,8 +211,8 @@ class RealVoms:
         command = ["mariadb", "--no-defaults", f"--socket={self._socket}", "--user=root", "--batch"]
         return subprocess.run(command, input=text, capture_output=True, text=True, timeout=60, check=False)
 
-    def _must(self, *command: str) -> None:
-        done = self.run(*command)
+    def _must(self, *command: str, environ: Mapping[str, str] | None = None) -> None:
+        done = self.run(*command, environ=environ)
         if done.returncode:
             raise RuntimeError(f"{command[0]} ended with {done.returncode}: {(done.stderr or done.stdout)[-1000:]}")
 
