@@ -42,8 +42,9 @@ class Agent:
     def __init__(self, tools: Tools, offer: Offer, identity: PilotIdentity) -> None:
         self._tools = tools
         self._config = tools.config
-        self._offer = offer
+        self._end_time = asyncio.get_running_loop().time() + offer.wall_seconds
         self._identity = identity
+        self._offer = self._offer_now(offer)
         self._attempts: dict[str, Attempt] = {}
         self._leaving: Leaving | None = None
         self._left = asyncio.Event()
@@ -61,6 +62,12 @@ class Agent:
             log.info("leaving: %s", why)
             self._leaving = Leaving(code, why)
             self._left.set()
+
+    def _offer_now(self, offer: Offer) -> Offer:
+        """Return the offer for the time that both the slots and the pilot's proxy are still there."""
+        proxy_left = self._identity.seconds_left(datetime.datetime.now(datetime.UTC))
+        left = min(self._end_time - asyncio.get_running_loop().time(), proxy_left)
+        return msgspec.structs.replace(offer, wall_seconds=max(1, int(left)))
 
     def _drained(self) -> None:
         self.leave(OK, "the server asked for it")
@@ -161,7 +168,10 @@ class Agent:
         if not self._attempts and self._identity.reload():
             log.info("the pilot's proxy is new; registering anew")
             await self._tools.session.reconnect()
+            self._offer = self._offer_now(self._offer)
             await self._register_again()
+        if asyncio.get_running_loop().time() > self._end_time:
+            self.leave(OK, "the time of its slots is over")
         left = self._identity.seconds_left(datetime.datetime.now(datetime.UTC))
         if left < SHORTEST_PROXY_SECONDS:
             self.leave(PROXY_TOO_SHORT, f"the pilot's proxy {self._identity.path} ends in {left:.0f} s")

@@ -23,6 +23,7 @@ from pilotage.reasons import Reason
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Natural = Annotated[int, msgspec.Meta(ge=0)]
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
+Word = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")]
 
 
 class PilotConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -33,16 +34,17 @@ class PilotConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ca_dir: Path
     proxy: Path
     workdir: Path
+    site: Word
     audience: str = ""
     """What a login must be for; by default `pilotage://` and the server's host."""
-    site: str = ""
     worker_node: str = ""
     slots: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 1
     cores: Natural = 0
     memory_bytes: Natural = 0
     disk_bytes: Natural = 0
     wall_seconds: Positive = 86_400
-    tags: tuple[Text, ...] = ()
+    """How long the slots are there, from the pilot's start on; it takes no job that may last longer."""
+    tags: tuple[Word, ...] = ()
     switch: str = "required"
     helper: Path = Path("/usr/sbin/pilotage-exec")
     wrapper: Path = Path("/usr/libexec/pilotage/pilotage-wrapper.py")

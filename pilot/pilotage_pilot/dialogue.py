@@ -57,7 +57,7 @@ class Exit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     wall_seconds: Seconds
     cpu_user_seconds: Seconds
     cpu_system_seconds: Seconds
-    max_rss_bytes: Annotated[int, msgspec.Meta(ge=0, lt=1 << 63)]
+    max_rss_bytes: Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]
 
     @property
     def usage(self) -> Usage:

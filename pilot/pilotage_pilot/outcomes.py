@@ -130,6 +130,9 @@ WRAPPER_REASONS = frozenset(
 )
 """Reasons that a wrapper may give."""
 
+ELSEWHERE = frozenset({Reason.INPUT_FAILED, Reason.OUTPUT_FAILED})
+"""Those that another node may not have (a full disk). An owner who lies about it spends the job's own attempts."""
+
 
 def judge(ending: Ending) -> Verdict:
     """Return what an attempt came to that got as far as the helper."""
@@ -172,7 +175,10 @@ def _payload(ending: Ending, started: Started, ended: Ended) -> Verdict:
     if ending.failure:
         named = Reason.__members__.get(ending.failure.reason)
         reason = named if named in WRAPPER_REASONS else Reason.WRAPPER_PROTOCOL
-        return _owner(reason, ending.failure.message, ending.exit)
+        verdict = _owner(reason, ending.failure.message, ending.exit)
+        if reason in ELSEWHERE:
+            return Verdict(msgspec.structs.replace(verdict.result, outcome=Outcome.INFRASTRUCTURE))
+        return verdict
     if ending.fault or not ending.done or ending.exit is None:
         if not ending.spoke:
             text = f"The wrapper never spoke; the helper saw exit code {ended.exit_code}, signal {ended.signal}."

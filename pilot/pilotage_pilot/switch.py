@@ -52,7 +52,7 @@ class Ended(msgspec.Struct, frozen=True, tag_field="event", tag="end"):
     wall_seconds: Seconds = 0.0
     cpu_user_seconds: Seconds = 0.0
     cpu_system_seconds: Seconds = 0.0
-    max_rss_bytes: Annotated[int, msgspec.Meta(ge=0, lt=1 << 63)] = 0
+    max_rss_bytes: Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)] = 0
     reason: Name = ""
     left_processes: Annotated[int, msgspec.Meta(ge=0)] = 0
     left_files: Annotated[int, msgspec.Meta(ge=0)] = 0
