@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from pilotage_helper import VerifyOptions
+from support import acs
 from support import vectors as v
 
 
@@ -14,5 +15,22 @@ def grid(tmp_path: Path) -> v.Authority:
 
 
 @pytest.fixture
-def options(grid: v.Authority) -> VerifyOptions:
-    return VerifyOptions(grid.ca_dir)
+def options(grid: v.Authority, tmp_path: Path) -> VerifyOptions:
+    """Trust the grid; a VO is known once the fixture `voms` has made its server."""
+    return VerifyOptions(grid.ca_dir, tmp_path / "vomsdir")
+
+
+@pytest.fixture
+def alice(grid: v.Authority) -> v.Entity:
+    return grid.user()
+
+
+@pytest.fixture
+def voms(grid: v.Authority, tmp_path: Path) -> acs.Server:
+    return acs.server(grid, tmp_path)
+
+
+@pytest.fixture
+def good(voms: acs.Server, alice: v.Entity) -> acs.Ac:
+    """A good attribute certificate, for a test to spoil."""
+    return acs.Ac(voms, alice.certificate)

@@ -11,6 +11,7 @@ import pytest
 from pilotage.errors import VerifyError
 from pilotage.reasons import Reason
 from pilotage_helper import Identity, VerifyOptions, verify_pem
+from support import acs
 from support import vectors as v
 
 
@@ -42,3 +43,13 @@ def opinion(entity: v.Entity, grid: v.Authority, tmp_path: Path) -> str:
     command += ["-untrusted", str(rest)] if entity.above else []
     done = subprocess.run([*command, str(leaf)], capture_output=True, text=True, check=False)
     return "OK" if done.returncode == 0 else done.stderr
+
+
+def ask(holder: v.Entity, options: VerifyOptions, *made: acs.Ac | bytes) -> Identity:
+    """Verify a proxy that carries the attribute certificates."""
+    return verify_pem(acs.proxy(holder, acs.value(*made)).pem, options)
+
+
+def no(holder: v.Entity, options: VerifyOptions, *made: acs.Ac | bytes) -> Reason:
+    """Return the reason why a proxy that carries the attribute certificates is refused."""
+    return refused(lambda: ask(holder, options, *made))
