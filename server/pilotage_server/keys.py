@@ -70,10 +70,11 @@ def read_private(path: Path, most: int = 1024 * 1024) -> Secret:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
     except OSError as error:
         raise _unusable(path, f"it cannot be opened ({error.strerror})") from error
+    facts = os.fstat(descriptor)
+    if not stat.S_ISREG(facts.st_mode):
+        os.close(descriptor)
+        raise _unusable(path, "it is not a regular file")
     with open(descriptor, "rb") as file:
-        facts = os.fstat(descriptor)
-        if not stat.S_ISREG(facts.st_mode):
-            raise _unusable(path, "it is not a regular file")
         if facts.st_uid not in (os.geteuid(), 0):
             raise _unusable(path, f"it belongs to uid {facts.st_uid}")
         if facts.st_mode & 0o077:

@@ -12,10 +12,16 @@ from pilotage.wire_errors import reason_of
 P = ParamSpec("P")
 
 
-def reason(call: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> Reason:
-    """Make a call that must be refused; return the reason the server gave."""
+def refused(call: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> grpc.RpcError:
+    """Make a call that must be refused; return its error."""
     with pytest.raises(grpc.RpcError) as caught:
         call(*args, **kwargs)
-    found = reason_of(caught.value)
-    assert found is not None, f"refused without a reason: {caught.value}"
+    return caught.value
+
+
+def reason(call: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> Reason:
+    """Make a call that must be refused; return the reason the server gave."""
+    error = refused(call, *args, **kwargs)
+    found = reason_of(error)
+    assert found is not None, f"refused without a reason: {error}"
     return found

@@ -81,7 +81,7 @@ class Rig:
         self.state = root / "state"
         self.log_path = root / "server.log"
         self.clock = TurnedClock()
-        self.config = make_config(grid, self.state, host, settings or {})
+        self.config = configuration.parse(config_text(grid, self.state, host, settings or {}).encode(), "test")
         self.app: App | None = None
         self._files = contextlib.ExitStack()
         self._channels: list[grpc.Channel] = []
@@ -155,10 +155,8 @@ def local_identity(who: Identity) -> LocalIdentity:
     return load_identity(who.cert_path, who.key_path)
 
 
-def make_config(
-    grid: ToyGrid, state: Path, host: Identity, settings: Mapping[str, Mapping[str, object]]
-) -> configuration.Config:
-    """Return a configuration for tests; `settings` add to its sections."""
+def config_text(grid: ToyGrid, state: Path, host: Identity, settings: Mapping[str, Mapping[str, object]]) -> str:
+    """Return a configuration file for tests; `settings` add to its sections."""
     sections: dict[str, dict[str, object]] = {
         "server": {
             "state_dir": str(state),
@@ -175,7 +173,7 @@ def make_config(
     }
     for name, values in settings.items():
         sections.setdefault(name, {}).update(values)
-    return configuration.parse(as_toml(sections).encode(), "test")
+    return as_toml(sections)
 
 
 def as_toml(sections: Mapping[str, Mapping[str, object]]) -> str:

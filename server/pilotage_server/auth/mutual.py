@@ -47,6 +47,9 @@ class Peers:
             return known.principal
         self._known.pop(digest, None)
         principal = principal_of(await self._verifier.chain(der_chain(pem)), Proof.MUTUAL_TLS)
+        if principal.expire_time <= now:
+            # The verifier forgives skewed clocks a few minutes; a principal that has ended is none.
+            raise refuse(Reason.CERTIFICATE_EXPIRED)
         self._known[digest] = Known(principal, min(now + KEEP, principal.expire_time))
         while len(self._known) > CACHE_SIZE:
             self._known.popitem(last=False)

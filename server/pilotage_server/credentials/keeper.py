@@ -8,11 +8,13 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 import structlog
+from cryptography import x509
 
 from pilotage.errors import PilotageError, refuse
 from pilotage.reasons import Reason
 from pilotage.secret import Secret
 from pilotage.x509.keys import KeyKind, KeyPool, PrivateKey, key_to_der, make_key, thumbprint
+from pilotage.x509.proxies import proxy_info
 from pilotage.x509.requests import make_request
 from pilotage_helper import Identity
 from pilotage_server.clock import Clock
@@ -79,7 +81,7 @@ class CredentialKeeper:
                 raise refuse(Reason.INVALID_ARGUMENT, f"name must have at most {LONGEST_NAME} printable characters.")
             pending = self._pending.take(delegation_id, caller.dn, self._clock())
             identity = await self._verifier.chain(chain, require_proxy=True)
-            self._check(identity, pending, caller)
+            self._check(identity, pending, caller, chain)
             stored = StoredCredential(
                 credential_id=str(uuid.uuid4()),
                 owner_dn=caller.dn,
@@ -153,11 +155,12 @@ class CredentialKeeper:
         key = self._keys.take() if kind is self._keys.kind else make_key(kind)
         return key, make_request(key)
 
-    def _check(self, identity: Identity, pending: Pending, caller: Principal) -> None:
+    def _check(self, identity: Identity, pending: Pending, caller: Principal, chain: Sequence[bytes]) -> None:
         if identity.leaf_thumbprint != thumbprint(pending.key.public_key()):
             raise refuse(Reason.DELEGATION_KEY_MISMATCH)
         if identity.dn != caller.dn:
             raise refuse(Reason.DELEGATION_WRONG_OWNER)
+        check_extendable(chain)
         left = useful_until(identity) - self._clock()
         if left < SHORTEST:
             raise refuse(Reason.CREDENTIAL_TOO_SHORT, f"The proxy must live for at least {SHORTEST}.")
@@ -170,6 +173,17 @@ def useful_until(identity: Identity) -> datetime.datetime:
     if identity.voms_not_after is None:
         return identity.not_after
     return min(identity.not_after, identity.voms_not_after)
+
+
+def check_extendable(chain: Sequence[bytes]) -> None:
+    """Raise PROXY_PATH_LENGTH for a chain on which a job's proxy cannot stand: said to the owner, not to a job."""
+    for below, certificate in enumerate(chain):
+        info = proxy_info(x509.load_der_x509_certificate(certificate))
+        if info is not None and info.path_length is not None and info.path_length <= below:
+            raise refuse(
+                Reason.PROXY_PATH_LENGTH,
+                "The chain's path length allows no further proxies, so no job could get one; make it without.",
+            )
 
 
 def check_usable(stored: StoredCredential, now: datetime.datetime) -> None:

@@ -7,6 +7,8 @@ it again on each call, for a program that forgot.
 import grpc
 import structlog
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from pilotage.errors import PilotageError, refuse
 from pilotage.reasons import Reason
@@ -58,9 +60,13 @@ class Certificates:
         key = read_private(self._config.host_key)
         try:
             chain = self._config.host_cert.read_bytes()
-            x509.load_pem_x509_certificates(chain)
-        except (OSError, ValueError) as error:
-            raise refuse(Reason.CONFIG_INVALID, f"{self._config.host_cert}: not a readable PEM certificate.") from error
+            leaf = x509.load_pem_x509_certificates(chain)[0]
+            pair = load_pem_private_key(key.reveal(), None)
+        except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+            files = f"{self._config.host_cert} and {self._config.host_key}"
+            raise refuse(Reason.CONFIG_INVALID, f"{files}: not a readable PEM certificate and key.") from error
+        if leaf.public_key() != pair.public_key():
+            raise refuse(Reason.CONFIG_INVALID, f"{self._config.host_key}: not the key of {self._config.host_cert}.")
         roots = ca_bundle(self._config.ca_dir)
         return grpc.ssl_server_certificate_configuration([(key.reveal(), chain)], root_certificates=roots)
 

@@ -1,0 +1,92 @@
+"""Logs of the server: one JSON object a line, and nothing secret in any."""
+
+import io
+import sqlite3
+from pathlib import Path
+
+import msgspec
+import pytest
+import structlog
+
+from pilotage.errors import refuse
+from pilotage.reasons import Reason
+from pilotage.secret import Secret
+from pilotage_server import logs
+
+Line = dict[str, object]
+
+
+@pytest.fixture
+def out() -> io.StringIO:
+    return io.StringIO()
+
+
+def lines(out: io.StringIO) -> list[Line]:
+    return [msgspec.json.decode(line, type=Line) for line in out.getvalue().splitlines()]
+
+
+def test_a_line_is_json_with_time_level_and_speaker(out: io.StringIO) -> None:
+    logs.configure("json", out=out)
+    structlog.get_logger("pilotage.rpc").info("call", ms=1.5, dn="/O=Grid/CN=Ä\nforged")
+    (line,) = lines(out)
+    assert (line["event"], line["level"], line["logger"], line["ms"]) == ("call", "info", "pilotage.rpc", 1.5)
+    assert str(line["ts"]).endswith("Z")
+    assert line["dn"] == "/O=Grid/CN=Ä\nforged"
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_secrets_are_hidden_by_type_name_and_nature(form: str, out: io.StringIO) -> None:
+    logs.configure(form, out=out)
+    hidden = "hidden-value"
+    structlog.get_logger("pilotage.rpc").info(
+        "call",
+        value=Secret(hidden),
+        nested={"deep": [Secret(hidden)], "retrieval_key": hidden},
+        session_token=hidden,
+        authorization=f"Bearer {hidden}",
+        private_key=hidden,
+        raw=hidden.encode(),
+        error=ValueError(hidden),
+    )
+    assert hidden not in out.getvalue()
+    assert "call" in out.getvalue()
+
+
+def test_audit_lines_go_to_both_places_and_others_to_one(out: io.StringIO, tmp_path: Path) -> None:
+    with logs.open_audit(tmp_path / "audit.jsonl") as audit:
+        logs.configure("json", audit, out)
+        structlog.get_logger("pilotage.audit").info("proxy issued", jti="j")
+        structlog.get_logger("pilotage.rpc").info("call")
+    kept = (tmp_path / "audit.jsonl").read_text().splitlines()
+    assert [msgspec.json.decode(line)["event"] for line in kept] == ["proxy issued"]
+    assert [line["event"] for line in lines(out)] == ["proxy issued", "call"]
+    assert (tmp_path / "audit.jsonl").stat().st_mode & 0o777 == 0o600
+
+
+def test_an_audit_log_that_is_a_symlink_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "audit.jsonl").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OSError):
+        logs.open_audit(tmp_path / "audit.jsonl")
+
+
+def test_a_fault_tells_type_and_places_and_only_words_we_know() -> None:
+    def inner() -> None:
+        raise ValueError("hidden-value")
+
+    def described(error: Exception) -> str:
+        return "\n".join(logs.fault(error))
+
+    try:
+        try:
+            inner()
+        except ValueError as error:
+            raise KeyError("hidden-value") from error
+    except KeyError as error:
+        text = described(error)
+    assert "builtins.KeyError" in text
+    assert "builtins.ValueError" in text
+    assert "test_server_logs.py" in text
+    assert "inner" in text
+    assert "hidden-value" not in text
+    assert "database is locked" in described(sqlite3.OperationalError("database is locked"))
+    assert "DISK_FULL" in described(refuse(Reason.DISK_FULL))
