@@ -257,11 +257,7 @@ class Client:
         job = self.get(job_id)
         digest = job.result.output_sandbox if job.result is not None else ""
         if not digest:
-            raise refuse(
-                Reason.SANDBOX_NOT_FOUND,
-                f"Job {job_id} has brought no outputs; it is {job.state.label}"
-                + (f" ({job.reason})." if job.reason else "."),
-            )
+            raise no_outputs(job)
         with tempfile.TemporaryFile(prefix="pilotage-") as file:
             self.download(digest, file)
             file.seek(0)
@@ -275,6 +271,12 @@ class Client:
                     Reason.INVALID_ARGUMENT, f"{error.filename or directory} cannot be written ({error.strerror})."
                 ) from error
         return [directory / name for name in contents.names]
+
+
+def no_outputs(job: Job) -> PilotageError:
+    """Return the refusal to fetch what a job has not brought."""
+    why = f" ({job.reason})" if job.reason else ""
+    return refuse(Reason.SANDBOX_NOT_FOUND, f"Job {job.job_id} has brought no outputs; it is {job.state.label}{why}.")
 
 
 class _Outage:

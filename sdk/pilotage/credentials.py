@@ -7,8 +7,7 @@ from pathlib import Path
 import grpc
 
 from pilotage import convert
-from pilotage.delegation import KeyKeeper, Sealed, delegate, reusable
-from pilotage.errors import CredentialFileError
+from pilotage.delegation import KeyKeeper, Sealed, begin_request, complete_request, reusable, told
 from pilotage.jobs import Caller, Credential, Issuance
 from pilotage.v1 import credential_pb2, credential_pb2_grpc
 from pilotage.wire_errors import translated
@@ -53,21 +52,18 @@ class Credentials:
             if found is not None:
                 return found
         sealed = self.delegate(lifetime, name=name, kind=kind)
-        self._say(
-            f"delegated credential {sealed.credential.credential_id}, "
-            f"good until {sealed.credential.expire_time:%Y-%m-%d %H:%M} UTC"
-        )
+        self._say(told(sealed.credential))
         return sealed
 
     def delegate(self, lifetime: datetime.timedelta, *, name: str = "", kind: KeyKind = KeyKind.RSA_2048) -> Sealed:
         """Delegate a new credential and keep its retrieval key."""
         with translated():
-            sealed = delegate(self._stub, self._identity(), lifetime=lifetime, now=_now(), kind=kind, name=name)
-        if self._keys is not None:
-            try:
-                self._keys.keep(sealed.credential.credential_id, sealed.retrieval_key)
-            except (OSError, CredentialFileError) as error:
-                self._say(f"the credential cannot be used again later: its retrieval key cannot be kept ({error})")
+            begun = self._stub.BeginDelegation(begin_request(kind), timeout=CALL_SECONDS)
+            request, key = complete_request(begun, self._identity(), lifetime=lifetime, now=_now(), name=name)
+            done = self._stub.CompleteDelegation(request, timeout=CALL_SECONDS)
+        sealed = Sealed(credential=convert.credential(done.credential), retrieval_key=key)
+        if self._keys is not None and (problem := self._keys.try_keep(sealed)):
+            self._say(problem)
         return sealed
 
     def list(self) -> Iterator[Credential]:

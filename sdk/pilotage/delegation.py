@@ -15,13 +15,11 @@ from pathlib import Path
 import msgspec
 from cryptography.hazmat.primitives import serialization
 
-from pilotage import convert
 from pilotage.errors import CredentialFileError, refuse
 from pilotage.jobs import Caller, Credential
 from pilotage.reasons import Reason
 from pilotage.secret import Secret
 from pilotage.v1 import credential_pb2
-from pilotage.v1.credential_pb2_grpc import CredentialServiceStub
 from pilotage.x509.files import LocalIdentity, read_private, write_private
 from pilotage.x509.keys import KeyKind
 from pilotage.x509.proxies import chain_end, sign_proxy
@@ -62,6 +60,14 @@ class KeyKeeper:
             return None
         return Secret(content) if len(content) == RETRIEVAL_KEY_BYTES else None
 
+    def try_keep(self, sealed: Sealed) -> str:
+        """Store the key of a new credential; return why that cannot be done, or nothing."""
+        try:
+            self.keep(sealed.credential.credential_id, sealed.retrieval_key)
+        except OSError as error:
+            return f"the credential cannot be used again later: its retrieval key cannot be kept ({error})"
+        return ""
+
     def forget(self, credential_id: str) -> None:
         """Remove a key."""
         with contextlib.suppress(OSError):
@@ -74,33 +80,33 @@ class KeyKeeper:
         return self._folder / credential_id
 
 
-def delegate(
-    stub: CredentialServiceStub,
+def begin_request(kind: KeyKind) -> credential_pb2.BeginDelegationRequest:
+    """Return the call that begins a delegation."""
+    return credential_pb2.BeginDelegationRequest(key_kind=credential_pb2.KeyKind.ValueType(kind.value))
+
+
+def complete_request(
+    begun: credential_pb2.BeginDelegationResponse,
     identity: LocalIdentity,
     *,
     lifetime: datetime.timedelta,
     now: datetime.datetime,
-    kind: KeyKind = KeyKind.RSA_2048,
     name: str = "",
-    timeout: float = 60,
-) -> Sealed:
-    """Delegate a credential; it ends with the identity's own chain at the latest."""
-    begun = stub.BeginDelegation(
-        credential_pb2.BeginDelegationRequest(key_kind=credential_pb2.KeyKind.ValueType(kind.value)), timeout=timeout
-    )
+) -> tuple[credential_pb2.CompleteDelegationRequest, Secret]:
+    """Sign a proxy for the service's key; return the call that ends the delegation, and the retrieval key.
+
+    The proxy ends with the identity's own chain at the latest.
+    """
     public_key = check_request(begun.certificate_request)
     proxy = sign_proxy(identity.chain, identity.key, public_key, lifetime=lifetime, now=now)
     key = Secret(os.urandom(RETRIEVAL_KEY_BYTES))
-    done = stub.CompleteDelegation(
-        credential_pb2.CompleteDelegationRequest(
-            delegation_id=begun.delegation_id,
-            chain=[proxy.public_bytes(serialization.Encoding.DER), *identity.chain_der],
-            retrieval_key=key.reveal(),
-            name=name,
-        ),
-        timeout=timeout,
+    request = credential_pb2.CompleteDelegationRequest(
+        delegation_id=begun.delegation_id,
+        chain=[proxy.public_bytes(serialization.Encoding.DER), *identity.chain_der],
+        retrieval_key=key.reveal(),
+        name=name,
     )
-    return Sealed(credential=convert.credential(done.credential), retrieval_key=key)
+    return request, key
 
 
 def reusable(
@@ -136,3 +142,8 @@ def reusable(
         if (key := find_key(credential.credential_id)) is not None:
             return Sealed(credential=credential, retrieval_key=key)
     return None
+
+
+def told(credential: Credential) -> str:
+    """Return the line that tells of a new credential."""
+    return f"delegated credential {credential.credential_id}, good until {credential.expire_time:%Y-%m-%d %H:%M} UTC"
