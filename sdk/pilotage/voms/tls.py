@@ -60,7 +60,12 @@ class Wire:
     def send(self, content: bytes) -> None:
         """Send everything, or raise OSError."""
         self._connection.settimeout(self._deadline.left())
-        self._connection.sendall(content)
+        try:
+            self._connection.sendall(content)
+        except (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
+            # What the peer said before it went, an alert perhaps, tells more than the broken pipe.
+            self._connection.recv(1)
+            raise
 
     def receive(self, limit: int, end: bytes = b"") -> bytes:
         """Return what comes until the peer closes, or until `end` has come; raise OSError.
