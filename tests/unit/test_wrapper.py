@@ -327,13 +327,8 @@ def test_the_payload_sees_the_helpers_and_its_own_environment(wrapper: Driver) -
 
 
 def test_the_payload_has_three_descriptors_and_an_empty_standard_input(wrapper: Driver) -> None:
-    wrapper.manifest(
-        [
-            "/bin/sh",
-            "-c",
-            "ls -l /proc/$$/fd | sed -n 's/.* \\([0-9]*\\) -> .*/\\1/p' | tr '\\n' ' '; readlink /proc/$$/fd/0; cat",
-        ]
-    )
+    listing = 'for f in /proc/$$/fd/*; do [ -e "$f" ] && printf "%s " "${f##*/}"; done; readlink /proc/$$/fd/0; cat'
+    wrapper.manifest(["/bin/sh", "-c", listing])
     _, code, out, _ = wrapper.finish()
     assert (code, out) == (0, "0 1 2 /dev/null\n")
 
@@ -377,6 +372,13 @@ def test_sigterm_before_the_payload_means_it_is_not_started(wrapper: Driver) -> 
     wrapper.send(b"I")
     frames, _, out, _ = wrapper.finish()
     assert (error(frames)["reason"], out) == ("PAYLOAD_FAILED", "")
+
+
+def test_a_payload_that_ends_at_once_is_still_seen_to_end(tmp_path: Path) -> None:
+    for number in range(20):
+        with Driver(tmp_path / str(number)) as driver:
+            driver.manifest(["/bin/true"])
+            assert [kind for kind, _ in driver.finish()[0]] == [b"S", b"X", b"D"]
 
 
 def test_what_the_payload_left_in_its_group_is_killed_before_outputs_are_collected(wrapper: Driver) -> None:

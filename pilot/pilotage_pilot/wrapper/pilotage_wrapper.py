@@ -332,6 +332,7 @@ class Payload:
     """The owner's command, in a process group of its own."""
 
     def __init__(self) -> None:
+        self.process: subprocess.Popen[bytes]
         self.pid = 0
         self.pending: list[int] = []
         self.over = False
@@ -349,7 +350,8 @@ class Payload:
         if self.pending:
             raise Failed("PAYLOAD_FAILED", "The attempt was ended before the payload started.")
         try:
-            process = subprocess.Popen(
+            # Kept: a Popen that is dropped reaps its child behind our back, and with it the payload's usage.
+            self.process = subprocess.Popen(
                 command,
                 executable=program,
                 env=environment,
@@ -359,7 +361,7 @@ class Payload:
             )
         except (OSError, ValueError) as error:
             raise Failed("COMMAND_NOT_FOUND", f"{command[0][:200]!r} cannot be executed: {error}") from None
-        self.pid = process.pid
+        self.pid = self.process.pid
         for number in self.pending:
             kill_group(self.pid, number)
 
@@ -367,6 +369,7 @@ class Payload:
         """Wait for the end, kill the rest of its group; return exit code (-1 after a signal), signal and usage."""
         begun = time.monotonic()
         _, status, usage = os.wait4(self.pid, 0)
+        self.process.returncode = status
         self.over = True
         kill_group(self.pid, signal.SIGKILL)
         killed = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
