@@ -76,7 +76,7 @@ def load_config(path: Path) -> PilotConfig:
     """Read and check the file, or raise CONFIG_INVALID with what is wrong where."""
     try:
         with path.open("rb") as file:
-            config = msgspec.convert(tomllib.load(file), PilotConfig)
+            config = msgspec.convert(tomllib.load(file), PilotConfig, dec_hook=_path)
     except OSError as error:
         raise refuse(Reason.CONFIG_INVALID, f"{path} cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
@@ -92,3 +92,10 @@ def load_config(path: Path) -> PilotConfig:
         if not getattr(config, name).is_absolute():
             raise refuse(Reason.CONFIG_INVALID, f"{path}: {name} must be an absolute path.")
     return msgspec.structs.replace(config, worker_node=config.worker_node or socket.gethostname())
+
+
+def _path(wanted: type, value: object) -> Path:
+    """Make a path of a text, where the configuration has one."""
+    if wanted is Path and isinstance(value, str):
+        return Path(value)
+    raise NotImplementedError(wanted)
