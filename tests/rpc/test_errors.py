@@ -15,9 +15,11 @@ from pilotage.errors import PilotageError
 from pilotage.reasons import Reason
 from pilotage.transport import error_from
 from pilotage.v1 import admin_pb2, admin_pb2_grpc, auth_pb2, credential_pb2, job_pb2
-from pilotage.x509.files import LocalIdentity
+from pilotage.x509.files import LocalIdentity, load_identity
+from pilotage.x509.keys import KeyKind
 from pilotage_server.credentials.keeper import CredentialKeeper
 from pilotage_server.rpc.status import WireStatus
+from support.journey import delegate, submit
 from support.refusals import reason, refused
 from support.server_rig import Client, Rig
 
@@ -116,6 +118,15 @@ def test_streams_are_guarded_too(rig: Rig, pilot: Client) -> None:
     assert reason(lambda: stranger.jobs.UploadSandbox(iter(upload))) is Reason.UNAUTHENTICATED
     download = job_pb2.DownloadSandboxRequest(sha256="0" * 64)
     assert reason(lambda: list(stranger.jobs.DownloadSandbox(download))) is Reason.UNAUTHENTICATED
+
+
+def test_a_stream_gives_nothing_more_once_its_session_is_over(rig: Rig, owner: Client, alice_proxy: Path) -> None:
+    job_id = submit(owner, delegate(owner, load_identity(alice_proxy), kind=KeyKind.EC_P256))
+    watch = owner.jobs.WatchJobs(job_pb2.WatchJobsRequest(job_ids=[job_id]))
+    assert next(watch).job.job_id == job_id
+    rig.clock.turn(3601)
+    rig.client(alice_proxy).jobs.CancelJobs(job_pb2.CancelJobsRequest(job_ids=[job_id]))
+    assert reason(lambda: next(watch)) is Reason.SESSION_EXPIRED
 
 
 def test_a_message_above_the_limit_is_refused(owner: Client) -> None:

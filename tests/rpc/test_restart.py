@@ -5,7 +5,9 @@ import os
 import signal
 import socket
 import sqlite3
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import grpc
@@ -15,7 +17,7 @@ from toygrid import Identity, ToyGrid
 from pilotage.login import sign_challenge
 from pilotage.reasons import Reason
 from pilotage.transport import open_channel
-from pilotage.v1 import auth_pb2, credential_pb2, job_pb2
+from pilotage.v1 import auth_pb2, credential_pb2, job_pb2, pilot_pb2
 from pilotage.x509.files import load_identity
 from support.journey import Delegated, acquire, delegate, register, retrieve_request, submit
 from support.refusals import reason
@@ -92,6 +94,37 @@ def test_sigterm_lets_a_call_end_and_closes_the_databases(server: ServerProcess)
         with contextlib.closing(sqlite3.connect(server.state / f"{name}.sqlite")) as connection:
             assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     assert "stopped" in server.log_path.read_text()
+
+
+def test_sigterm_ends_long_polls_and_streams_soon(server: ServerProcess, alice_proxy: Path, pilot_proxy: Path) -> None:
+    server.start()
+    with client_of(server, alice_proxy) as owner, client_of(server, pilot_proxy) as pilot:
+        job_id = submit(owner, delegate(owner, load_identity(alice_proxy)))
+        watch = owner.jobs.WatchJobs(job_pb2.WatchJobsRequest(job_ids=[job_id]))
+        assert next(watch).job.job_id == job_id
+        pilot_id = register(pilot)
+        acquire(pilot, pilot_id)
+        request = pilot_pb2.AcquireJobsRequest(pilot_id=pilot_id, slots=1)
+        request.wait.FromSeconds(30)
+        with ThreadPoolExecutor(1) as threads:
+            polled = threads.submit(pilot.pilots.AcquireJobs, request)
+            assert not wait([polled], timeout=0.5).done
+            began = time.monotonic()
+            assert server.stop() == 0
+            assert time.monotonic() - began < 15
+            with contextlib.suppress(grpc.RpcError):
+                assert not polled.result(15).leases
+
+
+def test_a_taken_port_stops_the_start(server: ServerProcess, grid: ToyGrid, host: Identity, tmp_path: Path) -> None:
+    server.start()
+    (tmp_path / "second").mkdir()
+    second = ServerProcess(grid, tmp_path / "second", host)
+    taken = f'listen = "127.0.0.1:{server.port}"'
+    second.config.write_text(second.config.read_text().replace('listen = "127.0.0.1:0"', taken, 1))
+    done = second.command("run")
+    assert done.returncode == 5
+    assert f"cannot listen on 127.0.0.1:{server.port}" in done.stderr
 
 
 def test_a_second_server_on_the_same_state_is_refused(server: ServerProcess) -> None:
