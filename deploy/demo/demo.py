@@ -74,7 +74,7 @@ def journey(steps: Steps, world: "World", processes: Processes) -> "tuple[list[J
         submitted = [(owner, owner.submit()) for owner in owners]
     with steps.step("Wait for both, then show, read and fetch"):
         for owner, job_id in submitted:
-            owner.wait(job_id)
+            owner.wait(job_id, processes.check)
         jobs = [owner.collect(job_id) for owner, job_id in submitted]
     if len({job.uid for job in jobs}) != len(jobs):
         raise DemoError("two owners' payloads ran under one account")

@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,13 +65,31 @@ class Owner:
         words += [word for name in OUTPUTS for word in ("--output", name)]
         return self.demand(*words, "--", "./analyse.py", "events.csv", *ARGUMENTS[self.name]).strip()
 
-    def wait(self, job_id: str) -> None:
-        """Wait until the job is over; a failed one is told with its log."""
-        done = self.run("pilotage", "wait", job_id, "--timeout", str(WAIT_SECONDS), timeout=WAIT_SECONDS + 30)
-        if done.returncode:
+    def wait(self, job_id: str, check: Callable[[], None]) -> None:
+        """Wait until the job is over, checking meanwhile; a failed one is told with its log."""
+        words = ["pilotage", "wait", job_id, "--timeout", str(WAIT_SECONDS)]
+        say(f"{self.name}$ {' '.join(words)}")
+        with subprocess.Popen(
+            [str(self.world.prefix / "as"), self.name, *words],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as waiting:
+            while True:
+                try:
+                    _, complaint = waiting.communicate(timeout=1)
+                    break
+                except subprocess.TimeoutExpired:
+                    try:
+                        check()
+                    except DemoError:
+                        waiting.kill()
+                        raise
+        if waiting.returncode:
             show = self.run("pilotage", "show", job_id, show=False).stdout
             logs = self.run("pilotage", "logs", job_id, show=False).stdout
-            raise DemoError(f"job {job_id} of {self.name} did not succeed: {done.stderr.strip()}\n{show}\n{logs}")
+            raise DemoError(f"job {job_id} of {self.name} did not succeed: {complaint.strip()}\n{show}\n{logs}")
 
     def fetch(self, job_id: str) -> list[str]:
         """Fetch the outputs into the owner's home; return their paths."""

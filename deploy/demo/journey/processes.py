@@ -64,6 +64,12 @@ class Processes:
             return []
         return [Running(**row) for row in json.loads(self._record.read_text())]
 
+    def check(self) -> None:
+        """Raise unless every recorded process still runs."""
+        for running in self.recorded():
+            if not is_running(running):
+                raise DemoError(f"the {running.name} ended while it was needed: see {self.log(running.name)}")
+
     def stop(self, *, patience_seconds: float = 20) -> list[str]:
         """End every recorded process, the last started first; return the names of those that were running."""
         stopped = []

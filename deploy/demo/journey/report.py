@@ -1,6 +1,7 @@
 """The report of a demo: for people in ten seconds, for programs as JSON."""
 
 import json
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,6 +23,14 @@ class JobLine:
     outputs: list[str]
 
 
+def place(outputs: list[str]) -> str:
+    """Return where outputs lie: the names, and the one folder they are in."""
+    if not outputs:
+        return "none"
+    folder = os.path.commonpath([os.path.dirname(path) for path in outputs])
+    return f"{', '.join(os.path.relpath(path, folder) for path in outputs)} in {folder}"
+
+
 def as_text(jobs: list[JobLine], left: Leftovers) -> str:
     """Return the report for people."""
     lines = []
@@ -30,7 +39,7 @@ def as_text(jobs: list[JobLine], left: Leftovers) -> str:
             f"{job.owner_dn}",
             f"    ran as      {job.account} (uid {job.uid}); the pilot is uid {job.pilot_uid}",
             f"    ended with  exit code {job.exit_code} after {job.wall_seconds:.2f} s, {job.cpu_seconds:.2f} s of CPU",
-            f"    outputs     {' '.join(job.outputs) or 'none'}",
+            f"    outputs     {place(job.outputs)}",
         ]
     lines.append("Left behind")
     for name, found in (("process", left.processes), ("file", left.files), ("proxy", left.proxies)):
