@@ -193,18 +193,16 @@ void
 pil_name_show(const X509_NAME *name, char out[PIL_SHOW_SIZE])
 {
 	char text[PIL_DN_SIZE];
-	size_t len, room = PIL_SHOW_SIZE - 1;
+	size_t len, room = PIL_SHOW_SIZE - 1, skip = 0;
 
-	if (!pil_name_slash(name, text, sizeof(text))) {
-		(void)snprintf(out, PIL_SHOW_SIZE, "(a name that has no text)");
-		return;
-	}
+	if (!pil_name_slash(name, text, sizeof(text)))
+		memcpy(text, "(a name that has no text)", 26);
 	len = strlen(text);
-	if (len <= room)
-		(void)snprintf(out, PIL_SHOW_SIZE, "%s", text);
-	else
-		(void)snprintf(out, PIL_SHOW_SIZE, "...%s",
-		    text + (len - (room - 3)));
+	if (len > room)
+		skip = len - room;
+	memcpy(out, text + skip, len - skip + 1);
+	if (skip > 0)
+		memcpy(out, "...", 3);
 }
 
 /* Byte for byte, as RFC 3820 and RFC 5755 names are compared here. */
