@@ -100,7 +100,9 @@ def test_a_pilot_that_asks_for_nothing_is_told_so(pilot: Client, pilot_id: str) 
 
 
 def test_when_there_is_no_work_a_pilot_is_told_when_to_come_back(pilot: Client, pilot_id: str) -> None:
-    answer = pilot.pilots.AcquireJobs(pb.AcquireJobsRequest(pilot_id=pilot_id, slots=1, wait=Duration(nanos=10_000_000)))
+    answer = pilot.pilots.AcquireJobs(
+        pb.AcquireJobsRequest(pilot_id=pilot_id, slots=1, wait=Duration(nanos=10_000_000))
+    )
     assert not answer.leases
     assert answer.retry_after.seconds > 0
     assert not answer.drain
