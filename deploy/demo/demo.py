@@ -46,13 +46,13 @@ def run(keep: bool) -> int:
         tell_logs(processes)
         processes.stop()
         raise
-    if keep:
-        tell_kept(world, jobs)
-    else:
+    if not keep:
         with steps.step("Stop pilot and server"):
             processes.stop()
     finish(jobs, left)
     print(f"Total {steps.total_seconds():.1f} s. JSON: {BUILD / 'demo' / 'report.json'}", flush=True)
+    if keep:
+        tell_kept(world, jobs)
     return 1 if left else 0
 
 
@@ -144,7 +144,7 @@ def finish(jobs: "list[JobLine]", left: "Leftovers") -> None:
 def tell_kept(world: "World", jobs: "list[JobLine]") -> None:
     """Print what to try while everything still runs."""
     run_as = world.prefix / "as"
-    print("\nServer and pilot are still running. Try:")
+    print("Server and pilot are still running. Try:")
     print(f"    {run_as} alice pilotage submit --wait -- /usr/bin/id")
     print(f"    {run_as} alice pilotage ls")
     print(f"    {run_as} bob pilotage show {jobs[0].job_id}      # alice's job: refused")
