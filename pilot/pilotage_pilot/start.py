@@ -35,8 +35,9 @@ def start(path: Path, *, probe_only: bool) -> int:
                 return 0
             return asyncio.run(run(config, workspace))
     except PilotageError as error:
-        log.error("%s", error)
-        if not logging.getLogger().handlers:
+        if logging.getLogger().handlers:
+            log.error("%s", error)
+        else:
             print(f"pilotage-pilot: {error}", file=sys.stderr)
         return exit_code(error)
     except Exception:
