@@ -49,16 +49,17 @@ class Jobs(RuleBasedStateMachine):
     jobs = Bundle("jobs")
     leases = Bundle("leases")
 
-    template: Path | None = None
+    template = b""
+    """A migrated, empty database: migrating takes longer than a life."""
 
     def __init__(self) -> None:
         super().__init__()
         self.loop = asyncio.new_event_loop()
         self.root = Path(tempfile.mkdtemp(prefix="state-machine-"))
-        if Jobs.template is None:
-            Jobs.template = Path(tempfile.mkdtemp(prefix="state-template-")) / "jobs.sqlite"
-            migrate.upgrade(Jobs.template, migrate.Kind.JOBS)
-        shutil.copy(Jobs.template, self.root / "jobs.sqlite")
+        if not Jobs.template:
+            migrate.upgrade(self.root / "jobs.sqlite", migrate.Kind.JOBS)
+            Jobs.template = (self.root / "jobs.sqlite").read_bytes()
+        (self.root / "jobs.sqlite").write_bytes(Jobs.template)
         self.run(self._open())
         self.finals: dict[str, tuple[JobState, AttemptResult | None]] = {}
         self.results: dict[str, AttemptResult] = {}
