@@ -15,14 +15,14 @@ help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
 
 packages: ## install the Debian packages that are missing (needs root, and only then)
-	@deploy/install-packages
+	@deploy/install-packages test
 
 dev: $(BIN)/.ready ## make build/venv with everything a contributor needs
 
 # Editable, without isolation, so that stubs and the cffi module are built in place with the same tools.
 $(BIN)/.ready: pyproject.toml setup.py deploy/requirements $(wildcard protos/pilotage/v1/*.proto) \
 		$(wildcard helper_c/include/pilotage/*.h helper_c/src/base/*.c helper_c/src/verify/* helper_c/python/*.py)
-	@deploy/install-packages
+	@deploy/install-packages test
 	@umask 022 && deploy/requirements $(VENV)
 	@umask 022 && PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pip install -q --no-build-isolation --no-deps -e .
 	@touch $@
@@ -66,7 +66,8 @@ clean-demo: ## end the demo and remove exactly what it made
 	@[ "$$(id -u)" -eq 0 ] || { echo "make clean-demo needs root: it removes accounts and /opt/pilotage-demo" >&2; exit 1; }
 	@$(PYTHON) -B deploy/demo/demo.py clean
 
-install-helper: packages ## install the setuid helper below DESTDIR and PREFIX (root)
+install-helper: ## install the setuid helper below DESTDIR and PREFIX (root)
+	@deploy/install-packages
 	@deploy/install-helper --prefix "$(PREFIX)" --destdir "$(DESTDIR)"
 
 package: dev ## build sdist and wheel into dist/

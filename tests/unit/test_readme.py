@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from pilotage.cli import main
+from pilotage.cli.commands import cli
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
@@ -22,7 +22,7 @@ def test_the_readme_shows_a_first_job_in_five_commands() -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_each_command_and_option_exists(command: str) -> None:
     words = command.partition(" -- ")[0].split()
-    result = CliRunner().invoke(main, [words[1], "--help"])
+    result = CliRunner().invoke(cli, [words[1], "--help"])
     assert result.exit_code == 0, result.output
     for option in (word for word in words if word.startswith("--")):
         assert re.search(rf"{option}\b", result.output), f"{words[1]} has no {option}"
@@ -40,6 +40,8 @@ def test_each_page_exists() -> None:
             assert (ROOT / page).exists(), page
 
 
-def test_the_command_line_answers_as_a_program() -> None:
-    done = subprocess.run([sys.executable, "-m", "pilotage", "--help"], capture_output=True, text=True, check=False)
+def test_the_installed_command_answers() -> None:
+    program = Path(sys.executable).with_name("pilotage")
+    done = subprocess.run([str(program), "--help"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    assert "submit" in done.stdout
