@@ -18,7 +18,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-
 from toygrid import Identity, ToyGrid
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -13,11 +13,14 @@
 
 #define ENTRY_MAX	(1024 * 1024)
 
-/* Ids that mean "nobody" or "no change" somewhere are no accounts. */
+/*
+ * Ids that mean "nobody" or "no change" somewhere are no accounts; 65534 is
+ * what the kernel shows for every id that has no mapping.
+ */
 static int
 is_special(unsigned id)
 {
-	return id == 0 || id >= (unsigned)-2;
+	return id == 0 || id == 65534 || id >= (unsigned)-2;
 }
 
 static enum pil_reason

@@ -48,6 +48,20 @@ let_go(int fd)
 	return close(null);
 }
 
+/*
+ * A descriptor that tells the caller's end. Where there is none (the caller is
+ * in another PID namespace) the kernel kills us then, which the monitor sees.
+ */
+static int
+watch_caller(void)
+{
+	int fd = sys_pidfd_open(getppid());
+
+	if (fd == -1)
+		(void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+	return fd;
+}
+
 static int
 become_front(struct run *run, int *signals)
 {
@@ -105,7 +119,8 @@ hear(const struct run *run, int monitor, int *code)
 void
 front(struct run *run, int monitor, pid_t pid)
 {
-	struct pollfd fds[2] = { { .events = POLLIN }, { .events = POLLIN } };
+	struct pollfd fds[3] = { { .events = POLLIN }, { .events = POLLIN },
+	    { .events = POLLIN } };
 	struct message lost = { .kind = MESSAGE_REFUSED, .code = 202,
 	    .number = PIL_HELPER_SYSTEM };
 	int code = -1, signals;
@@ -115,9 +130,12 @@ front(struct run *run, int monitor, pid_t pid)
 		_exit(202);
 	fds[0].fd = monitor;
 	fds[1].fd = signals;
+	fds[2].fd = watch_caller();
 	for (;;) {
-		if (poll(fds, 2, -1) == -1 && errno != EINTR)
+		if (poll(fds, 3, -1) == -1 && errno != EINTR)
 			break;
+		if (fds[2].revents != 0)
+			_exit(202);
 		if (fds[1].revents & POLLIN)
 			relay(signals, monitor);
 		if (fds[0].revents != 0 && !hear(run, monitor, &code))

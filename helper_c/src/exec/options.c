@@ -42,9 +42,10 @@ take_status_fd(struct options *options, const char *text)
 
 	if (len == 0 || len > 6 || strspn(text, "0123456789") != len)
 		return "--status-fd is not a descriptor's number";
+	if (atoi(text) < PIL_STATUS_FD)
+		return "--status-fd is less than 3";
 	options->status_fd = atoi(text);
-	return options->status_fd < PIL_STATUS_FD ?
-	    "--status-fd is less than 3" : NULL;
+	return NULL;
 }
 
 static const char *

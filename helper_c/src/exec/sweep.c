@@ -62,13 +62,16 @@ kill_all(const struct run *run, void *arg)
 	const struct ids target = { run->map.uid, run->map.gid };
 	const struct timespec pause = { 0, 1000 * 1000 };
 	long long deadline = sys_now_usec() + KILL_USEC;
+	int left = 0;
 
 	(void)arg;
 	if (sys_close_from(3) == -1 || switch_to_killer(&target) == -1)
 		return MANY + 1;
-	while (kill(-1, SIGKILL) == 0 && sys_now_usec() < deadline)
+	/* Linux answers 0 also when there was nothing that it may signal. */
+	while (kill(-1, SIGKILL) == 0 && (left = count_processes()) != 0 &&
+	    sys_now_usec() < deadline)
 		(void)nanosleep(&pause, NULL);
-	return count_processes();
+	return left;
 }
 
 int
