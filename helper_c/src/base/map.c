@@ -13,7 +13,22 @@
 #include "base/names.h"
 #include "base/text.h"
 
-/* A banned DN may have wildcards that cross slashes, unlike a mapped one. */
+/* Take the escapes away again; "/O=Grid/*" is meant to end in a component. */
+static void
+strip(char *name)
+{
+	char *out = name;
+
+	for (; *name != '\0'; name++)
+		if (*name != '\\')
+			*out++ = *name;
+	*out = '\0';
+}
+
+/*
+ * A banned DN may have wildcards that cross slashes, unlike a mapped one. To
+ * ban one name too many is the safe mistake, so escapes do not count there.
+ */
 static int
 dn_fits(const char *key, const char *dn, int wildcards)
 {
@@ -22,7 +37,11 @@ dn_fits(const char *key, const char *dn, int wildcards)
 	if (pil_dn_canonical(key, left, sizeof(left)) == -1 ||
 	    pil_dn_canonical(dn, right, sizeof(right)) == -1)
 		return 0;
-	return wildcards ? pil_glob(left, right) : strcmp(left, right) == 0;
+	if (!wildcards)
+		return strcmp(left, right) == 0;
+	strip(left);
+	strip(right);
+	return pil_glob(left, right);
 }
 
 static enum pil_reason

@@ -95,7 +95,7 @@ attributes(const struct pil_identity *who, int64_t earliest)
 		const char *fqan = who->fqan[i];
 
 		if (!clean(fqan, PIL_NAME_SIZE) ||
-		    (fqan[0] == '/') != (i < who->fqan_count))
+		    fqan[0] != (i < who->fqan_count ? '/' : '\0'))
 			return 0;
 	}
 	/* The VO is the first component of the first FQAN. */

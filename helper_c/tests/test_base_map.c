@@ -1,0 +1,397 @@
+/*
+ * Map files, bans, accounts and pool leases, on files of our own and a user
+ * database of our own: getpwnam_r and getgrouplist below replace the C library's.
+ */
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <pwd.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "pilotage/map.h"
+
+static char root[64], map_path[128], ban_path[128], pool_path[128];
+static int broken_database;
+
+/* demo1 ... demo99 exist; some names are odd on purpose. */
+int
+getpwnam_r(const char *name, struct passwd *pw, char *buf, size_t size,
+    struct passwd **found)
+{
+	static char home[] = "/home/x";
+
+	*found = NULL;
+	if (broken_database != 0)
+		return broken_database;
+	if (size < 20000)
+		return ERANGE;
+	memset(pw, 0, sizeof(*pw));
+	pw->pw_dir = home;
+	pw->pw_gid = 5000;
+	if (strcmp(name, "Upper") == 0)
+		(void)strcpy(buf, "upper");
+	else
+		(void)strcpy(buf, name);
+	pw->pw_name = buf;
+	if (strncmp(name, "demo", 4) == 0 || strcmp(name, "Upper") == 0)
+		pw->pw_uid = 20000 + (uid_t)atoi(name + 4);
+	else if (strncmp(name, "uid", 3) == 0)
+		pw->pw_uid = (uid_t)strtoul(name + 3, NULL, 10);
+	else if (strncmp(name, "gid", 3) == 0) {
+		pw->pw_uid = 20000;
+		pw->pw_gid = (gid_t)strtoul(name + 3, NULL, 10);
+	} else
+		return 0;
+	*found = pw;
+	return 0;
+}
+
+int
+getgrouplist(const char *user, gid_t group, gid_t *groups, int *n)
+{
+	int i, want = strcmp(user, "demo98") == 0 ? *n + 1 : 2;
+
+	if (want > *n)
+		return -1;
+	for (i = 0; i < want; i++)
+		groups[i] = i == 0 ? group : 6000;
+	if (strcmp(user, "demo97") == 0)
+		groups[1] = 0;
+	*n = want;
+	return want;
+}
+
+static const char *
+at(const char *name)
+{
+	static char paths[4][128];
+	static int turn;
+
+	turn = (turn + 1) % 4;
+	(void)snprintf(paths[turn], sizeof(paths[0]), "%s/%s", root, name);
+	return paths[turn];
+}
+
+static void
+write_file(const char *name, const char *text, size_t len)
+{
+	int fd = open(at(name), O_WRONLY | O_CREAT | O_TRUNC, 0644);
+
+	assert_true(fd != -1);
+	assert_int_equal(write(fd, text, len), (ssize_t)len);
+	(void)close(fd);
+}
+
+static struct pil_mapping result;
+static struct pil_map_options options;
+
+static enum pil_reason
+map_text(const char *text, size_t len, const char *dn, const char *first,
+    const char *second)
+{
+	static struct pil_identity who;
+
+	memset(&who, 0, sizeof(who));
+	(void)snprintf(who.dn, sizeof(who.dn), "%s", dn);
+	if (first != NULL)
+		(void)strcpy(who.fqan[who.fqan_count++], first);
+	if (second != NULL)
+		(void)strcpy(who.fqan[who.fqan_count++], second);
+	write_file("map", text, len);
+	options.grid_mapfile = map_path;
+	options.min_uid = options.min_gid = 1000;
+	options.caller = 20050;
+	options.trust_any_owner = 1;
+	return pil_map(&options, &who, &result);
+}
+
+static enum pil_reason
+map(const char *text, const char *dn, const char *first, const char *second)
+{
+	return map_text(text, strlen(text), dn, first, second);
+}
+
+static int
+set_up(void **state)
+{
+	(void)state;
+	(void)strcpy(root, "/tmp/pilotage-map-XXXXXX");
+	memset(&options, 0, sizeof(options));
+	broken_database = 0;
+	if (mkdtemp(root) == NULL)
+		return -1;
+	(void)strcpy(map_path, at("map"));
+	(void)strcpy(ban_path, at("ban"));
+	(void)strcpy(pool_path, at("pool"));
+	return mkdir(pool_path, 0755);
+}
+
+static int
+tear_down(void **state)
+{
+	char command[128];
+
+	(void)state;
+	(void)snprintf(command, sizeof(command), "rm -rf %s", root);
+	return system(command);
+}
+
+static void
+the_first_fqan_decides_then_the_dn(void **state)
+{
+	static const char text[] = "# comment\n\n"
+	    "\"/O=Grid/CN=a\" demo3\n"
+	    "\"/vo/Role=x\"\tdemo1 , demo4 # comment\n"
+	    "/vo demo2\n";
+
+	(void)state;
+	assert_int_equal(map(text, "/O=Grid/CN=a", "/vo/Role=x", "/vo"),
+	    PIL_OK);
+	assert_string_equal(result.account, "demo1");
+	assert_int_equal(map(text, "/O=Grid/CN=a", "/vo", "/vo/Role=x"),
+	    PIL_OK);
+	assert_string_equal(result.account, "demo2");
+	assert_int_equal(map(text, "/O=Grid/CN=a", "/other", NULL), PIL_OK);
+	assert_string_equal(result.account, "demo3");
+	assert_int_equal(result.uid, 20003);
+	assert_int_equal(result.ngroups, 2);
+	assert_int_equal(map(text, "/O=Grid/CN=b", "/other", NULL),
+	    PIL_NO_MAPPING);
+	/* No wildcard in a DN line: that star is a letter. */
+	assert_int_equal(map("\"/O=Grid/CN=*\" demo1\n", "/O=Grid/CN=b", NULL,
+	    NULL), PIL_NO_MAPPING);
+}
+
+static void
+every_broken_line_is_told(void **state)
+{
+	static const char *const wrong[] = { "\"/O=Grid/CN=a demo1",
+	    "\"/O=Grid/CN=a\"", "\"/O=Grid/CN=a\"demo1", "/vo", "vo demo1",
+	    "/vo demo1,,demo/2", "/vo 0", "/vo -1", "/vo ..", "/vo .",
+	    "/vo +demo", "/O=Grid/CN=\\x00 demo1", "/vo de\x01mo",
+	    "\"\" demo1", "//vo demo1" };
+	char text[256];
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		(void)snprintf(text, sizeof(text), "/vo demo1\n%s\n", wrong[i]);
+		if (map(text, "/O=x", "/vo", NULL) != PIL_MAP_FILE_MALFORMED)
+			fail_msg("%s", wrong[i]);
+	}
+	assert_int_equal(map("/vo demo1\nx\n#\ny\n", "/O=x", "/vo", NULL),
+	    PIL_MAP_FILE_MALFORMED);
+	assert_non_null(strstr(result.detail, "2 broken, lines 2 4"));
+	assert_int_equal(map_text("/vo demo1\n/vo de\0mo2\n", 22, "/O=x",
+	    "/vo", NULL), PIL_MAP_FILE_MALFORMED);
+	assert_int_equal(map("/vo demo1", "/O=x", "/vo", NULL), PIL_OK);
+	assert_int_equal(map("/vo demo1\r\n", "/O=x", "/vo", NULL), PIL_OK);
+}
+
+static void
+bans_come_first(void **state)
+{
+	static const char text[] = "/vo demo1\n";
+
+	(void)state;
+	options.ban_file = ban_path;
+	assert_int_equal(map(text, "/O=Grid/CN=a", "/vo", NULL),
+	    PIL_MAP_FILE_UNUSABLE);
+	write_file("ban", "/x\n", 3);
+	assert_int_equal(map(text, "/O=Grid/CN=a", "/vo", NULL), PIL_OK);
+	write_file("ban", "\"/O=Grid/CN=a\"\n", 15);
+	assert_int_equal(map(text, "/O=Grid/CN=a", "/vo", NULL),
+	    PIL_OWNER_BANNED);
+	/* A star crosses slashes in a ban. */
+	write_file("ban", "\"/O=Grid/*\"\n", 12);
+	assert_int_equal(map(text, "/O=Grid/OU=x/CN=a", "/vo", NULL),
+	    PIL_OWNER_BANNED);
+	write_file("ban", "/vo/*\n", 6);
+	assert_int_equal(map(text, "/O=Grid/CN=a", "/vo", "/vo/Role=x"),
+	    PIL_OWNER_BANNED);
+	write_file("ban", "broken\n", 7);
+	assert_int_equal(map(text, "/O=Grid/CN=a", "/vo", NULL),
+	    PIL_MAP_FILE_MALFORMED);
+}
+
+static void
+accounts_that_run_nothing_are_refused(void **state)
+{
+	static const struct {
+		const char	*account;
+		enum pil_reason	 reason;
+	} cases[] = {
+		{ "nobody-here", PIL_ACCOUNT_UNKNOWN },
+		{ "Upper", PIL_ACCOUNT_UNKNOWN },
+		{ "uid0", PIL_ACCOUNT_FORBIDDEN },
+		{ "uid999", PIL_ACCOUNT_FORBIDDEN },
+		{ "uid4294967295", PIL_ACCOUNT_FORBIDDEN },
+		{ "uid4294967294", PIL_ACCOUNT_FORBIDDEN },
+		{ "uid65534", PIL_ACCOUNT_FORBIDDEN },
+		{ "uid20050", PIL_ACCOUNT_FORBIDDEN },
+		{ "uid2147483649", PIL_OK },
+		{ "gid0", PIL_GROUP_FORBIDDEN },
+		{ "gid999", PIL_GROUP_FORBIDDEN },
+		{ "demo97", PIL_GROUP_FORBIDDEN },
+		{ "demo98", PIL_GROUP_FORBIDDEN },
+	};
+	char text[128];
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		(void)snprintf(text, sizeof(text), "/vo %s\n",
+		    cases[i].account);
+		if (map(text, "/O=x", "/vo", NULL) != cases[i].reason)
+			fail_msg("%s: %s", cases[i].account, result.detail);
+	}
+	broken_database = EIO;
+	assert_int_equal(map("/vo demo1\n", "/O=x", "/vo", NULL),
+	    PIL_ACCOUNT_LOOKUP);
+	broken_database = ENOENT;
+	assert_int_equal(map("/vo demo1\n", "/O=x", "/vo", NULL),
+	    PIL_ACCOUNT_UNKNOWN);
+}
+
+static nlink_t
+links(const char *name)
+{
+	struct stat st;
+
+	return stat(at(name), &st) == 0 ? st.st_nlink : 0;
+}
+
+static void
+a_pool_account_is_leased_once_and_found_again(void **state)
+{
+	static const char text[] = "/vo .demo\n\"/O=Grid/CN=d\" .demo\n";
+
+	(void)state;
+	options.gridmapdir = pool_path;
+	assert_int_equal(map(text, "/O=a", "/vo", NULL), PIL_POOL_EXHAUSTED);
+	write_file("pool/demo10", "", 0);
+	write_file("pool/demo9", "", 0);
+	write_file("pool/demox", "", 0);
+	write_file("pool/other1", "", 0);
+	options.dry_run = 1;
+	assert_int_equal(map(text, "/O=a", "/vo", NULL), PIL_OK);
+	assert_int_equal(links("pool/demo9"), 1);
+	options.dry_run = 0;
+	assert_int_equal(map(text, "/O=a", "/vo", NULL), PIL_OK);
+	assert_string_equal(result.account, "demo9");
+	assert_string_equal(result.lease, "%2f%4f%3da:demo");
+	assert_int_equal(links("pool/demo9"), 2);
+	assert_int_equal(map(text, "/O=a", "/vo", NULL), PIL_OK);
+	assert_string_equal(result.account, "demo9");
+	/* By the DN alone it is another lease, without a group. */
+	assert_int_equal(map(text, "/O=Grid/CN=d", NULL, NULL), PIL_OK);
+	assert_string_equal(result.account, "demo10");
+	assert_string_equal(result.lease, "%2f%4f%3d%47rid%2f%43%4e%3dd");
+	assert_int_equal(map(text, "/O=A", "/vo", NULL), PIL_POOL_EXHAUSTED);
+}
+
+static void
+leases_that_contradict_are_refused(void **state)
+{
+	static const char text[] = "/vo .demo\n";
+
+	(void)state;
+	options.gridmapdir = pool_path;
+	write_file("pool/other1", "", 0);
+	write_file("pool/demo1", "", 0);
+	assert_int_equal(link(at("pool/other1"), at("pool/%2f%4f%3da:demo")),
+	    0);
+	assert_int_equal(map(text, "/O=a", "/vo", NULL),
+	    PIL_POOL_LEASE_CONFLICT);
+	assert_int_equal(link(at("pool/other1"), at("pool/%2f%4f%3db:demo")),
+	    0);
+	assert_int_equal(map(text, "/O=a", "/vo", NULL),
+	    PIL_POOL_LEASE_CONFLICT);
+	assert_int_equal(symlink("demo1", at("pool/%2f%4f%3dc:demo")), 0);
+	assert_int_equal(map(text, "/O=c", "/vo", NULL), PIL_POOL_UNUSABLE);
+	/* An orphan is removed and leased anew. */
+	write_file("pool/%2f%4f%3dd:demo", "", 0);
+	assert_int_equal(map(text, "/O=d", "/vo", NULL), PIL_OK);
+	assert_string_equal(result.account, "demo1");
+	assert_int_equal(links("pool/demo1"), 2);
+	/* An account that is not there is refused, and nothing is leased. */
+	write_file("pool/none1", "", 0);
+	assert_int_equal(map("/vo .none\n", "/O=e", "/vo", NULL),
+	    PIL_ACCOUNT_UNKNOWN);
+	assert_int_equal(links("pool/none1"), 1);
+	options.gridmapdir = "/nonexistent/pool";
+	assert_int_equal(map(text, "/O=d", "/vo", NULL), PIL_POOL_UNUSABLE);
+	options.gridmapdir = NULL;
+	assert_int_equal(map(text, "/O=d", "/vo", NULL), PIL_NO_MAPPING);
+}
+
+#define CROWD	120
+
+static void
+a_crowd_of_first_visits_gets_an_account_each(void **state)
+{
+	char name[64];
+	int i, status, good = 0;
+
+	(void)state;
+	options.gridmapdir = pool_path;
+	for (i = 1; i <= 90; i++) {
+		(void)snprintf(name, sizeof(name), "pool/demo%d", i);
+		write_file(name, "", 0);
+	}
+	write_file("map", "/vo .demo\n", 10);
+	for (i = 0; i < CROWD; i++)
+		if (fork() == 0) {
+			static struct pil_identity who;
+
+			/* 80 owners; 40 of them come twice. */
+			(void)snprintf(who.dn, sizeof(who.dn), "/CN=%d",
+			    i % 80);
+			(void)strcpy(who.fqan[who.fqan_count++], "/vo");
+			options.grid_mapfile = map_path;
+			options.min_uid = options.min_gid = 1000;
+			options.caller = 1;
+			options.trust_any_owner = 1;
+			_exit(pil_map(&options, &who, &result) == PIL_OK ?
+			    0 : 1);
+		}
+	while (wait(&status) > 0)
+		good += WIFEXITED(status) && WEXITSTATUS(status) == 0;
+	assert_int_equal(good, CROWD);
+	for (i = 1, good = 0; i <= 90; i++) {
+		(void)snprintf(name, sizeof(name), "pool/demo%d", i);
+		assert_true(links(name) <= 2);
+		good += links(name) == 2;
+	}
+	assert_int_equal(good, 80);
+}
+
+#define TEST(f)	cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(the_first_fqan_decides_then_the_dn),
+		TEST(every_broken_line_is_told),
+		TEST(bans_come_first),
+		TEST(accounts_that_run_nothing_are_refused),
+		TEST(a_pool_account_is_leased_once_and_found_again),
+		TEST(leases_that_contradict_are_refused),
+		TEST(a_crowd_of_first_visits_gets_an_account_each),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
