@@ -111,6 +111,20 @@ def test_a_renewed_authority_stands_beside_its_expired_self(grid: v.Authority, o
     assert verify_pem(v.proxy(grid.user()).pem, options).depth == 1
 
 
+def test_authorities_that_signed_each_other_are_looked_up_once(
+    grid: v.Authority, options: VerifyOptions, tmp_path: Path
+) -> None:
+    other = v.root(grid.ca_dir, subject=v.name("Other CA"), key=v.key("rsa", 5))
+    crossed = v.issue(
+        v.Shape(grid.entity.certificate.subject, grid.entity.key, extensions=v.CA_EXTENSIONS), other.entity
+    )
+    back = v.issue(v.Shape(v.name("Other CA"), v.key("rsa", 5), extensions=v.CA_EXTENSIONS), grid.entity)
+    grid.file(".1").write_bytes(v.pem(crossed))
+    other.install()
+    other.file(".1").write_bytes(v.pem(back))
+    assert verify_pem(v.proxy(grid.user()).pem, options).depth == 1
+
+
 def test_an_anchor_may_carry_a_signature_of_its_own_that_nobody_would_take_today(
     grid: v.Authority, options: VerifyOptions
 ) -> None:

@@ -93,17 +93,18 @@ def test_a_folder_is_not_a_proxy(tmp_path: Path, options: VerifyOptions) -> None
 
 
 def test_map_shows_the_account_of_the_first_attribute(proxy: Path, options: VerifyOptions, tmp_path: Path) -> None:
-    mapfile = tmp_path / "grid-mapfile"
-    mapfile.write_text('"/demo/Role=analysis" nobody\n"/O=Test Grid/CN=alice" root\n')
+    mapfile, config = tmp_path / "grid-mapfile", tmp_path / "helper.conf"
+    config.write_text("[helper]\nmin_uid = 1\nmin_gid = 1\n")
+    mapfile.write_text('"/demo/Role=analysis" daemon\n"/O=Test Grid/CN=alice" root\n')
     maps = ["--grid-mapfile", str(mapfile), "--trust-any-owner"]
-    answer = json.loads(run("map", options, *maps, "--json", str(proxy)).stdout)
-    nobody = pwd.getpwnam("nobody")
-    assert (answer["account"], answer["uid"], answer["gid"]) == ("nobody", nobody.pw_uid, nobody.pw_gid)
-    mapfile.write_text('"/demo/Role=analysis" root\n')
+    answer = json.loads(run("map", options, "--config", str(config), *maps, "--json", str(proxy)).stdout)
+    daemon = pwd.getpwnam("daemon")
+    assert (answer["account"], answer["uid"], answer["gid"]) == ("daemon", daemon.pw_uid, daemon.pw_gid)
+    assert (answer["dn"], answer["lease"]) == ("/O=Test Grid/CN=alice", "")
     done = run("map", options, *maps, str(proxy))
     assert "ACCOUNT_FORBIDDEN" in done.stderr
     assert done.exit_code == Reason.ACCOUNT_FORBIDDEN.row.exit_code
-    mapfile.write_text('"/other" nobody\n')
+    mapfile.write_text('"/other" daemon\n')
     assert "NO_MAPPING" in run("map", options, *maps, str(proxy)).stderr
 
 

@@ -58,6 +58,8 @@ def test_vos_without_a_directory_are_left_out(alice: v.Entity, options: VerifyOp
     assert (who.vo, who.fqans) == ("demo", ("/demo/Role=analysis", "/demo"))
     alone = ask(alice, options, stranger)
     assert (alone.vo, alone.fqans, alone.voms_not_after) == ("", (), None)
+    assert alone.note == "the attributes of the VO other are left out: it is not configured here"
+    assert ask(alice, options, good).note == ""
 
 
 def test_without_a_voms_directory_no_attribute_counts(

@@ -207,6 +207,7 @@ def _describe(identity: Identity) -> dict[str, object]:
         "not_after": identity.not_after,
         "seconds_left": max(0, int(left.total_seconds())),
         "voms_not_after": identity.voms_not_after,
+        "note": identity.note,
     }
 
 

@@ -51,6 +51,7 @@ class Identity(msgspec.Struct, frozen=True):
 
     `dn` is the end entity's subject; `fqans` are normalised and in the server's order, so the first is the primary
     one. `not_after` is the end of the chain's shortest-lived certificate, `voms_not_after` that of the attributes.
+    `note` says what was left out (attributes of a VO that is not configured here), for the log.
     """
 
     dn: str
@@ -66,6 +67,7 @@ class Identity(msgspec.Struct, frozen=True):
     leaf_thumbprint: bytes
     eec_digest: bytes
     has_key: bool
+    note: str = ""
 
 
 def verify_pem(pem: bytes, options: VerifyOptions, at: datetime | None = None) -> Identity:
@@ -129,6 +131,7 @@ def _identity(who: "CIdentity") -> Identity:
         leaf_thumbprint=bytes(ffi.buffer(who.leaf_key)),
         eec_digest=bytes(ffi.buffer(who.eec)),
         has_key=bool(who.flags & lib.PIL_F_KEY),
+        note=_text(who.detail),
     )
 
 

@@ -19,7 +19,7 @@ struct search {
 	struct pil_verify	*v;
 	X509_STORE		*store;
 	STACK_OF(X509)		*found;	/* candidates of one name */
-	int			 names;
+	STACK_OF(X509_NAME)	*names;	/* looked up already */
 };
 
 static enum pil_reason
@@ -125,30 +125,54 @@ keep(struct search *s)
 	return PIL_OK;
 }
 
+/*
+ * 1: the name is new and noted; 0: it was looked up before, as happens when
+ * authorities have signed each other; else the reason.
+ */
+static int
+is_new(struct search *s, const X509_NAME *name, enum pil_reason *reason)
+{
+	int i, n = sk_X509_NAME_num(s->names);
+	X509_NAME *copy;
+
+	*reason = PIL_OK;
+	for (i = 0; i < n; i++)
+		if (X509_NAME_cmp(sk_X509_NAME_value(s->names, i), name) == 0)
+			return 0;
+	if (n >= NAMES_MAX) {
+		*reason = pil_deny(s->v, PIL_CHAIN_TOO_DEEP,
+		    "more than %d issuers would have to be looked up",
+		    NAMES_MAX);
+		return 0;
+	}
+	copy = X509_NAME_dup(name);
+	if (copy == NULL || sk_X509_NAME_push(s->names, copy) <= 0) {
+		X509_NAME_free(copy);
+		*reason = pil_deny(s->v, PIL_VERIFY_INTERNAL, "out of memory");
+		return 0;
+	}
+	return 1;
+}
+
 /* Load the certificates of a name, then those of their issuers. */
 static enum pil_reason
 load(struct search *s, const X509_NAME *name)
 {
 	STACK_OF(X509) *outer = s->found;
-	enum pil_reason reason = PIL_OK;
+	enum pil_reason reason;
 	int i;
 
-	if (++s->names > NAMES_MAX)
-		return pil_deny(s->v, PIL_CHAIN_TOO_DEEP,
-		    "more than %d issuers would have to be looked up",
-		    NAMES_MAX);
+	if (!is_new(s, name, &reason))
+		return reason;
 	if ((s->found = sk_X509_new_null()) == NULL)
 		reason = pil_deny(s->v, PIL_VERIFY_INTERNAL, "out of memory");
 	if (reason == PIL_OK)
 		reason = read_files(s, name);
 	if (reason == PIL_OK)
 		reason = keep(s);
-	for (i = 0; reason == PIL_OK && i < sk_X509_num(s->found); i++) {
-		X509 *x = sk_X509_value(s->found, i);
-
-		if (X509_NAME_cmp(X509_get_issuer_name(x), name) != 0)
-			reason = load(s, X509_get_issuer_name(x));
-	}
+	for (i = 0; reason == PIL_OK && i < sk_X509_num(s->found); i++)
+		reason = load(s,
+		    X509_get_issuer_name(sk_X509_value(s->found, i)));
 	sk_X509_pop_free(s->found, X509_free);
 	s->found = outer;
 	return reason;
@@ -158,21 +182,15 @@ enum pil_reason
 pil_load_anchors(struct pil_verify *v, STACK_OF(X509) *certs,
     X509_STORE *store)
 {
-	struct search s = { v, store, NULL, 0 };
-	enum pil_reason reason;
-	int i, j, n = sk_X509_num(certs);
+	struct search s = { v, store, NULL, sk_X509_NAME_new_null() };
+	enum pil_reason reason = PIL_OK;
+	int i;
 
-	for (i = 0; i < n; i++) {
-		X509_NAME *name = X509_get_issuer_name(sk_X509_value(certs, i));
-
-		for (j = 0; j < i; j++)
-			if (X509_NAME_cmp(name, X509_get_issuer_name(
-			    sk_X509_value(certs, j))) == 0)
-				break;
-		if (j < i)
-			continue;
-		if ((reason = load(&s, name)) != PIL_OK)
-			return reason;
-	}
-	return PIL_OK;
+	if (s.names == NULL)
+		return pil_deny(v, PIL_VERIFY_INTERNAL, "out of memory");
+	for (i = 0; reason == PIL_OK && i < sk_X509_num(certs); i++)
+		reason = load(&s,
+		    X509_get_issuer_name(sk_X509_value(certs, i)));
+	sk_X509_NAME_pop_free(s.names, X509_NAME_free);
+	return reason;
 }

@@ -95,9 +95,8 @@ genuine(X509_CRL *crl, X509 *issuer)
 	if (OBJ_find_sigid_algs(X509_CRL_get_signature_nid(crl), &digest,
 	    NULL) != 1)
 		return 0;
-	/* RSA-PSS names its digest in parameters; OpenSSL checks them. */
-	if (digest != NID_undef && digest != NID_sha256 &&
-	    digest != NID_sha384 && digest != NID_sha512)
+	if (digest != NID_sha256 && digest != NID_sha384 &&
+	    digest != NID_sha512)
 		return 0;
 	return X509_CRL_verify(crl, X509_get0_pubkey(issuer)) == 1;
 }

@@ -1,6 +1,7 @@
 /*
  * One verification, from bytes to an identity or one reason.
  */
+#include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -47,6 +48,7 @@ open_dir(const char *path, int strict)
 	if (fstat(fd, &st) != 0 || (strict && (st.st_uid != 0 ||
 	    (st.st_mode & (S_IWGRP | S_IWOTH)) != 0))) {
 		(void)close(fd);
+		errno = EPERM;
 		return -1;
 	}
 	return fd;
@@ -69,7 +71,7 @@ pil_open_dirs(const struct pil_verify_options *opt, int strict,
 	if (opt->voms_dir == NULL)
 		return PIL_OK;
 	dirs->voms = open_dir(opt->voms_dir, strict);
-	if (dirs->voms == -1 && access(opt->voms_dir, F_OK) == 0) {
+	if (dirs->voms == -1 && errno != ENOENT) {
 		pil_close_dirs(dirs);
 		return PIL_VOMS_LSC_UNUSABLE;
 	}
