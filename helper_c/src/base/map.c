@@ -13,7 +13,7 @@
 #include "base/names.h"
 #include "base/text.h"
 
-/* Take the escapes away again; "/O=Grid/*" is meant to end in a component. */
+/* Take the escapes away: a star after a slash was meant as a component. */
 static void
 strip(char *name)
 {
