@@ -59,7 +59,7 @@ def run(keep: bool) -> int:
 def journey(steps: Steps, world: "World", processes: Processes) -> "tuple[list[JobLine], Leftovers]":
     """Do what the demo shows, in order."""
     from journey import world as worlds
-    from journey.leftovers import Search
+    from journey.leftovers import Search, end_entity
     from journey.owners import Owner
 
     with steps.step("Make accounts: pilot, two owners, a pool, the server's and the verifier's"):
@@ -86,6 +86,7 @@ def journey(steps: Steps, world: "World", processes: Processes) -> "tuple[list[J
         homes=tuple(world.homes / name for name in accounts.POOL),
         places=(world.pilot, world.server, world.prefix / "run", world.homes),
         dns=tuple(dns.values()),
+        certificates=frozenset(end_entity(worlds.user_proxy(name)) for name in accounts.OWNERS),
         allowed=frozenset(worlds.user_proxy(name) for name in accounts.OWNERS),
         since=begun,
     )

@@ -6,11 +6,18 @@ import time
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from journey import leftovers
 from journey.leftovers import Leftovers, Search
-from toygrid import ToyGrid
+from toygrid import Identity, ToyGrid
 
 STRANGER = 54321
+
+
+def der(who: Identity) -> bytes:
+    """Return somebody's certificate as the search takes it."""
+    return x509.load_pem_x509_certificate(who.cert_path.read_bytes()).public_bytes(Encoding.DER)
 
 
 def search(tmp_path: Path, **changes: object) -> Search:
@@ -20,6 +27,7 @@ def search(tmp_path: Path, **changes: object) -> Search:
         "homes": (tmp_path / "home",),
         "places": (tmp_path / "pilot",),
         "dns": ("/O=Toy Grid/CN=alice",),
+        "certificates": frozenset(),
         "allowed": frozenset(),
         "since": time.time() - 1,
     }
@@ -57,12 +65,27 @@ def test_a_proxy_of_an_owner_is_found_wherever_it_lies(tmp_path: Path, public: P
     grid = ToyGrid(tmp_path / "grid")
     alice, carol = grid.user("alice"), grid.user("carol")
     mine = grid.plain_proxy(alice, tmp_path / "pilot" / "proxy.pem")
+    ours = frozenset({der(alice)})
     copy = public / "harmless.txt"
     copy.write_text("notes\n" + mine.read_text())
     grid.plain_proxy(carol, public / "of-somebody-else")
-    left = search(tmp_path).measure()
+    left = search(tmp_path, certificates=ours).measure()
     assert left.proxies == sorted([str(mine), str(copy)])
-    assert search(tmp_path, allowed=frozenset({copy})).measure().proxies == [str(mine)]
+    assert search(tmp_path, certificates=ours, allowed=frozenset({copy})).measure().proxies == [str(mine)]
+
+
+def test_a_proxy_without_the_certificate_behind_it_counts_by_its_name(tmp_path: Path, public: Path) -> None:
+    alice = ToyGrid(tmp_path / "grid").user("alice")
+    whole = ToyGrid(tmp_path / "other").plain_proxy(alice, tmp_path / "proxy.pem").read_text()
+    first = whole[: whole.index("-----END CERTIFICATE-----")] + "-----END CERTIFICATE-----\n"
+    (public / "leaf").write_text(first)
+    assert search(tmp_path, certificates=frozenset({der(alice)})).measure().proxies == [str(public / "leaf")]
+
+
+def test_a_namesake_of_another_grid_is_not_taken_for_the_owner(tmp_path: Path, public: Path) -> None:
+    alice, namesake = (ToyGrid(tmp_path / name).user("alice") for name in ("grid", "other"))
+    ToyGrid(tmp_path / "third").plain_proxy(namesake, public / "theirs")
+    assert not search(tmp_path, certificates=frozenset({der(alice)})).measure()
 
 
 def test_an_end_entity_certificate_alone_is_no_proxy(tmp_path: Path, public: Path) -> None:

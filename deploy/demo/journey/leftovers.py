@@ -1,5 +1,6 @@
 """Measure what payloads left behind: processes, files, proxies. Nothing here is assumed."""
 
+import contextlib
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -7,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 PUBLIC_FOLDERS = (Path("/tmp"), Path("/var/tmp"), Path("/dev/shm"), Path("/dev/mqueue"), Path("/run/lock"))
@@ -33,7 +35,8 @@ class Search:
     """Where to look, and whose things to look for.
 
     `uids` are the pool accounts; `homes` their homes, empty before the payloads ran; `places` folders where a
-    proxy of an owner in `dns` must not lie; `allowed` the owners' own proxy files. Only what changed
+    proxy of an owner in `dns` must not lie; `certificates` the owners' own certificates (DER), so that a proxy of a
+    namesake of another grid is not taken for theirs; `allowed` the owners' own proxy files. Only what changed
     after `since` (seconds since 1970) counts, so that the leavings of others are not blamed on a payload.
     """
 
@@ -41,6 +44,7 @@ class Search:
     homes: tuple[Path, ...]
     places: tuple[Path, ...]
     dns: tuple[str, ...]
+    certificates: frozenset[bytes]
     allowed: frozenset[Path]
     since: float
 
@@ -89,16 +93,39 @@ class Search:
                 content = path.read_bytes()
             except OSError:
                 continue
-            if any(self._is_proxy_of_an_owner(block) for block in CERTIFICATE.findall(content)):
+            if self._holds_proxy_of_an_owner(list(certificates(content))):
                 yield str(path)
 
-    def _is_proxy_of_an_owner(self, block: bytes) -> bool:
-        try:
-            certificate = x509.load_pem_x509_certificate(block)
-            certificate.extensions.get_extension_for_oid(PROXY_CERT_INFO)
-        except (ValueError, x509.ExtensionNotFound):
-            return False
-        return any(slash(certificate.subject).startswith(f"{dn}/CN=") for dn in self.dns)
+    def _holds_proxy_of_an_owner(self, found: list[x509.Certificate]) -> bool:
+        """Judge by the name, unless the certificate behind the proxy is there and is a namesake's."""
+        for dn in self.dns:
+            if not any(is_proxy(each) and slash(each.subject).startswith(f"{dn}/CN=") for each in found):
+                continue
+            people = [each for each in found if not is_proxy(each) and slash(each.subject) == dn]
+            if not people or any(each.public_bytes(Encoding.DER) in self.certificates for each in people):
+                return True
+        return False
+
+
+def certificates(content: bytes) -> Iterator[x509.Certificate]:
+    """Yield the certificates of a file, whatever else it holds."""
+    for block in CERTIFICATE.findall(content):
+        with contextlib.suppress(ValueError):
+            yield x509.load_pem_x509_certificate(block)
+
+
+def end_entity(proxy: Path) -> bytes:
+    """Return the certificate behind a proxy file, DER."""
+    return next(c.public_bytes(Encoding.DER) for c in certificates(proxy.read_bytes()) if not is_proxy(c))
+
+
+def is_proxy(certificate: x509.Certificate) -> bool:
+    """Return whether a certificate calls itself a proxy (RFC 3820)."""
+    try:
+        certificate.extensions.get_extension_for_oid(PROXY_CERT_INFO)
+    except (ValueError, x509.ExtensionNotFound):
+        return False
+    return True
 
 
 def slash(name: x509.Name) -> str:
