@@ -72,7 +72,7 @@ class Mapped(msgspec.Struct, frozen=True, tag_field="event", tag="map"):
 class Refused(msgspec.Struct, frozen=True, tag_field="event", tag="refused"):
     """The helper's reason for not running the payload."""
 
-    code: Annotated[int, msgspec.Meta(ge=201, le=203)]
+    code: Annotated[int, msgspec.Meta(ge=126, le=203)]
     number: Annotated[int, msgspec.Meta(ge=200, lt=600)]
     reason: Name
     retry: bool

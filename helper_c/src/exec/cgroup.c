@@ -221,5 +221,5 @@ cgroup_remove(struct cgroup *group)
 const char *
 cgroup_tracking(const struct run *run)
 {
-	return run->cgroup.dir != -1 ? "cgroup2" : "group";
+	return run->cgroup.path[0] != '\0' ? "cgroup2" : "group";
 }

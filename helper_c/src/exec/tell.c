@@ -52,8 +52,10 @@ static int
 may_retry(enum pil_reason reason)
 {
 	switch (reason) {
+	case PIL_CERTIFICATE_NOT_YET_VALID:
 	case PIL_CRL_EXPIRED:
 	case PIL_CRL_MISSING:
+	case PIL_VOMS_NOT_YET_VALID:
 	case PIL_POOL_EXHAUSTED:
 	case PIL_ACCOUNT_LOOKUP:
 	case PIL_ACCOUNT_IN_USE:
