@@ -172,7 +172,9 @@ class PilotRig:
 
     def nothing_left(self) -> None:
         """Check that no process, file or proxy of any payload is left."""
-        self.until(lambda: not self.helper.processes() and not self.helper.left(), 10)
+        self.helper.wait(lambda: not self.helper.processes() and not self.helper.left(), 10)
+        left = [str(place) for place in (*self.helper.processes(), *self.helper.left())]
+        assert not left, left
         for pilot in self._pilots:
             if pilot.process.poll() is None:
                 self.until(lambda pilot=pilot: not pilot.private_files(), 10)  # type: ignore[misc]  # bound at once

@@ -165,7 +165,7 @@ def test_a_pilot_that_is_killed_leaves_nothing_and_its_job_runs_elsewhere(node: 
     assert any(path.name == "proxy" and path.stat().st_mode & 0o777 == 0o600 for path in proxies)
     first.process.kill()
     first.wait()
-    node.until(lambda: not node.helper.processes() and not node.helper.left(), 5)
+    node.nothing_left()
     node.server.clock.turn(30)
     second = node.start("wn2", proxy=str(node.robot("Robot - second")))
     job = node.wait(owner, job_id)
@@ -182,7 +182,7 @@ def test_a_pilot_that_is_killed_leaves_nothing_and_its_job_runs_elsewhere(node: 
 
 
 def test_a_pilot_whose_lease_was_given_away_ends_its_payload_and_its_result_is_not_taken(node: PilotRig) -> None:
-    first = node.start("wn1", proxy=str(node.robot("Robot - first")))
+    first = node.start("wn1", slots=1, proxy=str(node.robot("Robot - first")))
     owner = node.owner(0)
     job_id = node.submit(owner, "/bin/sh", "-c", "echo ready; [ $PILOTAGE_ATTEMPT = 2 ] || sleep 300")
     node.running(owner, job_id)
@@ -218,7 +218,8 @@ def test_a_pilot_told_to_stop_ends_a_payload_that_takes_too_long_and_the_job_is_
     node.running(owner, job_id)
     assert pilot.stop() == 143, pilot.log
     job = owner.get(job_id)
-    assert (job.state, job.reason) == (JobState.ACTIVATED, "PILOT_DRAINING")
+    assert job.result is not None
+    assert (job.state, job.result.reason) == (JobState.ACTIVATED, "PILOT_DRAINING")
     node.nothing_left()
 
 
