@@ -2,9 +2,11 @@
 
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from support.helper_rig import rig as rig
 
@@ -16,6 +18,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip tests that need root when there is none, and say so."""
     if item.get_closest_marker("root") and os.geteuid() != 0:
         pytest.skip("needs root: it makes accounts or runs the installed setuid helper")
+
+
+@pytest.fixture(autouse=True)
+def logs_of_one_test_only() -> Iterator[None]:
+    """Forget how a test set up the logs: the stream it gave them is closed with it."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")
