@@ -49,8 +49,8 @@ helper: packages ## build the C programs and their tests, plain and with sanitiz
 	@cmake --build build/c-sanitized --parallel 2 >build/c-sanitized.log || { tail -n 40 build/c-sanitized.log; exit 1; }
 
 test: dev helper ## set up and run the whole suite: C tests plain and sanitized, then pytest
-	@ctest --test-dir build/c --output-on-failure --no-tests=ignore
-	@ctest --test-dir build/c-sanitized --output-on-failure --no-tests=ignore
+	@ctest --test-dir build/c/helper_c --output-on-failure --no-tests=error
+	@ctest --test-dir build/c-sanitized/helper_c --output-on-failure --no-tests=error
 	@[ "$$(id -u)" -eq 0 ] || echo "Not root: tests that need accounts or the setuid helper are skipped, each with its reason."
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
