@@ -278,12 +278,13 @@ class HelperRig:
         return self.audit()[before:]
 
     def processes(self) -> list[int]:
-        """The processes of all pool accounts."""
+        """The living processes of all pool accounts; one that only waits to be reaped is dead."""
         found = []
         for folder in Path("/proc").iterdir():
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):
                 if folder.name.isdigit() and os.stat(folder).st_uid in self.uids:
-                    found.append(int(folder.name))
+                    state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
+                    found += [int(folder.name)] if state != "Z" else []
         return found
 
     def left(self) -> list[Path]:
@@ -291,7 +292,8 @@ class HelperRig:
         found = [*(self.prefix / "home").glob("*/pilotage-*"), *(self.rundir / "jobs").glob("*")]
         for folder in ("/tmp", "/var/tmp", "/dev/shm"):
             found += [path for path in Path(folder).iterdir() if path.lstat().st_uid in self.uids]
-        return found + [path for path in Path("/sys/fs/cgroup").rglob("pilotage-*") if len(path.name) == 41]
+        mine = {f"pilotage-{line['run_id']}" for line in self.audit()}
+        return found + [path for path in Path("/sys/fs/cgroup").rglob("pilotage-*") if path.name in mine]
 
     def wait(self, condition: Callable[[], bool], seconds: float = 5) -> bool:
         """Wait until a condition of the system holds."""
@@ -309,17 +311,15 @@ class HelperRig:
 
 
 def remove_accounts() -> None:
-    """Remove the accounts and their processes, of this session or of one that was killed."""
-    names = [entry.pw_name for entry in pwd.getpwall() if entry.pw_name in (PILOT, SECOND_PILOT, VERIFIER)]
-    names += [entry.pw_name for entry in pwd.getpwall() if entry.pw_name.startswith(POOL)]
-    for name in names:
-        uid = pwd.getpwnam(name).pw_uid
+    """Remove the accounts and their processes, of this session or of one that was killed; nobody else's."""
+    fixed = {PILOT, SECOND_PILOT, VERIFIER, *(f"{POOL}{n:02}" for n in range(1, POOL_SIZE + 1))}
+    for entry in [entry for entry in pwd.getpwall() if entry.pw_name in fixed]:
         for folder in Path("/proc").iterdir():
             with contextlib.suppress(OSError):
-                if folder.name.isdigit() and os.stat(folder).st_uid == uid:
+                if folder.name.isdigit() and os.stat(folder).st_uid == entry.pw_uid:
                     os.kill(int(folder.name), 9)
-        command("userdel", "-f", name)
-    for group in [group.gr_name for group in grp.getgrall() if group.gr_name.startswith("pgt")]:
+        command("userdel", "-f", entry.pw_name)
+    for group in [group.gr_name for group in grp.getgrall() if group.gr_name in {EXTRA_GROUP, *fixed}]:
         command("groupdel", group)
 
 

@@ -33,6 +33,25 @@
 static const char *const shared_directories[] = { "/tmp", "/var/tmp",
     "/dev/shm", "/dev/mqueue" };
 
+/* A dead process whose parent has not waited for it runs no more. */
+static int
+is_zombie(int proc, const char *pid)
+{
+	char path[64], text[512], *state;
+	ssize_t n;
+	int fd;
+
+	(void)snprintf(path, sizeof(path), "%.20s/stat", pid);
+	if ((fd = openat(proc, path, O_RDONLY | O_CLOEXEC)) == -1)
+		return 0;
+	n = read(fd, text, sizeof(text) - 1);
+	(void)close(fd);
+	text[n > 0 ? n : 0] = '\0';
+	/* The name before it may hold anything, even brackets. */
+	state = strrchr(text, ')');
+	return state != NULL && state[1] == ' ' && state[2] == 'Z';
+}
+
 /* Only processes of the uid can be signalled here; kill(0) finds them. */
 static int
 count_processes(void)
@@ -46,7 +65,8 @@ count_processes(void)
 	while (n < MANY && (entry = readdir(dir)) != NULL)
 		if (isdigit((unsigned char)entry->d_name[0]) &&
 		    atoi(entry->d_name) != getpid() &&
-		    kill(atoi(entry->d_name), 0) == 0)
+		    kill(atoi(entry->d_name), 0) == 0 &&
+		    !is_zombie(dirfd(dir), entry->d_name))
 			n++;
 	(void)closedir(dir);
 	return n;
