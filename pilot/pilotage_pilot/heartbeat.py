@@ -73,6 +73,7 @@ class Heart:
 
     def _obey(self, attempt: Attempt, answer: Answer) -> None:
         if answer.order is Order.KILL:
+            log.info("lease %s: the server wants it ended: %s", answer.lease_id, answer.reason)
             attempt.stop(Cause.KILLED)
         elif answer.order is Order.LOST:
             log.warning("lease %s is lost: %s", answer.lease_id, answer.reason)

@@ -16,9 +16,19 @@ from pilotage import convert, sandbox
 from pilotage.aio import open_channel
 from pilotage.client import BULK, CALL_SECONDS, DEFAULT_WALL, MARGIN, PAGE, STREAM_SECONDS, no_outputs
 from pilotage.config import data_home
-from pilotage.delegation import KeyKeeper, Sealed, begin_request, complete_request, reusable, told
-from pilotage.errors import refuse
-from pilotage.jobs import Caller, Credential, ItemResult, Job, JobEvent, JobSpec, LogChunk, LogStream
+from pilotage.delegation import (
+    KeyKeeper,
+    Sealed,
+    begin_request,
+    complete_request,
+    not_told,
+    rebind_request,
+    reusable,
+    told,
+    told_of_jobs,
+)
+from pilotage.errors import PilotageError, refuse
+from pilotage.jobs import Caller, Credential, ItemResult, Job, JobEvent, JobSpec, LogChunk, LogStream, Rebound
 from pilotage.login import IdentitySource
 from pilotage.reasons import Reason
 from pilotage.states import JobState
@@ -76,7 +86,24 @@ class AsyncClient:
     async def delegate(
         self, lifetime: datetime.timedelta, *, name: str = "", kind: KeyKind = KeyKind.RSA_2048
     ) -> Sealed:
-        """Delegate a new credential and keep its retrieval key."""
+        """Delegate a new credential, keep its retrieval key, and release the jobs that were held for want of it."""
+        sealed = await self._delegate(lifetime, name=name, kind=kind)
+        await self._release(sealed)
+        return sealed
+
+    async def rebind(self, sealed: Sealed) -> Rebound:
+        """Give a credential to the caller's jobs that wait for one of its VO and role."""
+        return convert.rebound(await _call(self._jobs.RebindCredential(rebind_request(sealed), timeout=CALL_SECONDS)))
+
+    async def _release(self, sealed: Sealed) -> None:
+        try:
+            line = told_of_jobs(await self.rebind(sealed))
+        except PilotageError as error:
+            line = not_told(error)
+        if line:
+            self._say(line)
+
+    async def _delegate(self, lifetime: datetime.timedelta, *, name: str, kind: KeyKind) -> Sealed:
         begun = await _call(self._credentials.BeginDelegation(begin_request(kind), timeout=CALL_SECONDS))
         request, key = complete_request(begun, self._identity(), lifetime=lifetime, now=_now(), name=name)
         done = await _call(self._credentials.CompleteDelegation(request, timeout=CALL_SECONDS))
@@ -114,9 +141,13 @@ class AsyncClient:
         members: Mapping[str, Path] | None = None,
         credential_name: str = "",
         credential_lifetime: datetime.timedelta = datetime.timedelta(days=7),
+        hold: bool = False,
         request_id: str | None = None,
     ) -> Sequence[str]:
-        """Submit jobs that share one input sandbox (name -> file) and one credential."""
+        """Submit jobs that share one input sandbox (name -> file) and one credential.
+
+        Where no credential lives long enough they are refused, or with `hold` held until there is one that does.
+        """
         if members:
             digest = await self.upload(members)
             specs = [msgspec.structs.replace(spec, input_sandbox=digest) for spec in specs]
@@ -128,6 +159,7 @@ class AsyncClient:
             specs=[convert.spec_to_message(spec) for spec in specs],
             credential_id=sealed.credential.credential_id,
             retrieval_key=sealed.retrieval_key.reveal(),
+            hold=hold,
         )
         return list((await _call(self._jobs.SubmitJobs(request, timeout=CALL_SECONDS))).job_ids)
 
@@ -218,15 +250,16 @@ class AsyncClient:
             raise refuse(Reason.SANDBOX_DIGEST_MISMATCH)
 
     async def _ready(self, needed: datetime.timedelta, lifetime: datetime.timedelta, name: str) -> Sealed:
+        stored = [credential async for credential in self.list_credentials()]
         if self._keys is not None:
-            stored = [credential async for credential in self.list_credentials()]
             found = reusable(
                 stored, self._keys.find, await self.whoami(), self._identity(), name=name, needed=needed, now=_now()
             )
             if found is not None:
                 return found
-        sealed = await self.delegate(lifetime, name=name)
-        self._say(told(sealed.credential))
+        sealed = await self._delegate(lifetime, name=name, kind=KeyKind.RSA_2048)
+        self._say(told(sealed.credential, stored, _now()))
+        await self._release(sealed)
         return sealed
 
     def _identity(self) -> LocalIdentity:

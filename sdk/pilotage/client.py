@@ -104,12 +104,14 @@ class Client:
         credential_name: str = "",
         credential_lifetime: datetime.timedelta = datetime.timedelta(days=7),
         credential_key: KeyKind = KeyKind.RSA_2048,
+        hold: bool = False,
         request_id: str | None = None,
     ) -> Sequence[str]:
         """Submit jobs that share one input sandbox and one credential; return their ids in order.
 
         `inputs` are packed under their names relative to `base` (the current folder), `members` under
-        the names that they map. A credential is delegated unless a stored one lives long enough.
+        the names that they map. A credential is delegated unless a stored one lives long enough; when even
+        a new one does not, the jobs are refused, or with `hold` stored and held until there is one that does.
         """
         packed = {**sandbox.gather(inputs, base or Path.cwd()), **(members or {})}
         if packed:
@@ -123,6 +125,7 @@ class Client:
             specs=[convert.spec_to_message(spec) for spec in specs],
             credential_id=sealed.credential.credential_id,
             retrieval_key=sealed.retrieval_key.reveal(),
+            hold=hold,
         )
         with translated():
             return list(self._jobs.SubmitJobs(request, timeout=CALL_SECONDS).job_ids)

@@ -12,8 +12,10 @@ from pilotage.jobs import (
     ItemResult,
     Job,
     JobEvent,
+    JobProxy,
     JobSpec,
     LogChunk,
+    Rebound,
     Usage,
 )
 from pilotage.states import JobState, Outcome
@@ -84,6 +86,18 @@ def job(message: job_pb2.Job) -> Job:
         credential_id=message.credential_id,
         vo=message.vo,
         fqan=message.fqan,
+        proxy=_proxy(message.proxy) if message.HasField("proxy") else None,
+    )
+
+
+def _proxy(message: job_pb2.JobProxy) -> JobProxy:
+    return JobProxy(
+        expire_time=time_of(message.expire_time),
+        next_renewal_time=time_of(message.next_renewal_time) if message.HasField("next_renewal_time") else None,
+        issued=message.issued,
+        error_time=time_of(message.error_time) if message.HasField("error_time") else None,
+        reason=message.reason,
+        message=message.message,
     )
 
 
@@ -145,7 +159,13 @@ def credential(message: credential_pb2.Credential) -> Credential:
         expire_time=time_of(message.expire_time),
         destroy_time=time_of(message.destroy_time) if message.HasField("destroy_time") else None,
         limited=message.limited,
+        revoke_time=time_of(message.revoke_time) if message.HasField("revoke_time") else None,
     )
+
+
+def rebound(message: job_pb2.RebindCredentialResponse) -> Rebound:
+    """Return what a new credential did for held jobs."""
+    return Rebound(released=message.released, still_held=message.still_held)
 
 
 def issuance(message: credential_pb2.Issuance) -> Issuance:

@@ -7,9 +7,20 @@ from pathlib import Path
 import grpc
 
 from pilotage import convert
-from pilotage.delegation import KeyKeeper, Sealed, begin_request, complete_request, reusable, told
-from pilotage.jobs import Caller, Credential, Issuance
-from pilotage.v1 import credential_pb2, credential_pb2_grpc
+from pilotage.delegation import (
+    KeyKeeper,
+    Sealed,
+    begin_request,
+    complete_request,
+    not_told,
+    rebind_request,
+    reusable,
+    told,
+    told_of_jobs,
+)
+from pilotage.errors import PilotageError
+from pilotage.jobs import Caller, Credential, Issuance, Rebound
+from pilotage.v1 import credential_pb2, credential_pb2_grpc, job_pb2_grpc
 from pilotage.wire_errors import translated
 from pilotage.x509.files import LocalIdentity
 from pilotage.x509.keys import KeyKind
@@ -30,6 +41,7 @@ class Credentials:
         say: Callable[[str], None],
     ) -> None:
         self._stub = credential_pb2_grpc.CredentialServiceStub(channel)
+        self._jobs = job_pb2_grpc.JobServiceStub(channel)
         self._identity = identity
         self._whoami = whoami
         self._keys = KeyKeeper(keys) if keys is not None else None
@@ -45,18 +57,36 @@ class Credentials:
     ) -> Sealed:
         """Return a credential that lives long enough, delegating a new one if there is none."""
         identity = self._identity()
+        stored = list(self.list())
         if self._keys is not None:
-            found = reusable(
-                list(self.list()), self._keys.find, self._whoami(), identity, name=name, needed=needed, now=_now()
-            )
+            found = reusable(stored, self._keys.find, self._whoami(), identity, name=name, needed=needed, now=_now())
             if found is not None:
                 return found
-        sealed = self.delegate(lifetime, name=name, kind=kind)
-        self._say(told(sealed.credential))
+        sealed = self._delegate(lifetime, name=name, kind=kind)
+        self._say(told(sealed.credential, stored, _now()))
+        self._release(sealed)
         return sealed
 
     def delegate(self, lifetime: datetime.timedelta, *, name: str = "", kind: KeyKind = KeyKind.RSA_2048) -> Sealed:
-        """Delegate a new credential and keep its retrieval key."""
+        """Delegate a new credential, keep its retrieval key, and release the jobs that were held for want of it."""
+        sealed = self._delegate(lifetime, name=name, kind=kind)
+        self._release(sealed)
+        return sealed
+
+    def rebind(self, sealed: Sealed) -> Rebound:
+        """Give a credential to the caller's jobs that wait for one of its VO and role."""
+        with translated():
+            return convert.rebound(self._jobs.RebindCredential(rebind_request(sealed), timeout=CALL_SECONDS))
+
+    def _release(self, sealed: Sealed) -> None:
+        try:
+            line = told_of_jobs(self.rebind(sealed))
+        except PilotageError as error:
+            line = not_told(error)
+        if line:
+            self._say(line)
+
+    def _delegate(self, lifetime: datetime.timedelta, *, name: str, kind: KeyKind) -> Sealed:
         with translated():
             begun = self._stub.BeginDelegation(begin_request(kind), timeout=CALL_SECONDS)
             request, key = complete_request(begun, self._identity(), lifetime=lifetime, now=_now(), name=name)

@@ -15,11 +15,11 @@ from pathlib import Path
 import msgspec
 from cryptography.hazmat.primitives import serialization
 
-from pilotage.errors import CredentialFileError, refuse
-from pilotage.jobs import Caller, Credential
+from pilotage.errors import CredentialFileError, PilotageError, refuse
+from pilotage.jobs import Caller, Credential, Rebound
 from pilotage.reasons import Reason
 from pilotage.secret import Secret
-from pilotage.v1 import credential_pb2
+from pilotage.v1 import credential_pb2, job_pb2
 from pilotage.x509.files import LocalIdentity, read_private, write_private
 from pilotage.x509.keys import KeyKind
 from pilotage.x509.proxies import chain_end, sign_proxy
@@ -132,6 +132,7 @@ def reusable(
         and (credential.vo, credential.fqans) == (caller.vo, caller.fqans)
         and not credential.limited
         and credential.destroy_time is None
+        and credential.revoke_time is None
         and credential.expire_time > now
     ]
     for credential in sorted(fitting, key=lambda credential: credential.expire_time, reverse=True):
@@ -144,6 +145,42 @@ def reusable(
     return None
 
 
-def told(credential: Credential) -> str:
-    """Return the line that tells of a new credential."""
-    return f"delegated credential {credential.credential_id}, good until {credential.expire_time:%Y-%m-%d %H:%M} UTC"
+def told(credential: Credential, stored: Sequence[Credential], now: datetime.datetime) -> str:
+    """Return the line that tells of a new credential, and when it replaces one, why."""
+    line = f"delegated credential {credential.credential_id}, good until {credential.expire_time:%Y-%m-%d %H:%M} UTC"
+    before = [
+        one.expire_time
+        for one in stored
+        if (one.name, one.vo, one.fqans) == (credential.name, credential.vo, credential.fqans)
+        and one.expire_time > now
+        and one.revoke_time is None
+    ]
+    if not before:
+        return line
+    if max(before) + WORTHWHILE >= credential.expire_time:
+        return f"{line} (this machine holds no key of the one before)"
+    minutes = (max(before) - now) // datetime.timedelta(minutes=1)
+    return f"{line} (the one before ends in {minutes // 60} h {minutes % 60} min)"
+
+
+def rebind_request(sealed: Sealed) -> job_pb2.RebindCredentialRequest:
+    """Return the call that gives a new credential to the jobs that wait for one."""
+    return job_pb2.RebindCredentialRequest(
+        credential_id=sealed.credential.credential_id, retrieval_key=sealed.retrieval_key.reveal()
+    )
+
+
+def told_of_jobs(done: Rebound) -> str:
+    """Return the line that tells what a new credential did for held jobs, or nothing."""
+    parts = [f"{_jobs(done.released)} released"] if done.released else []
+    parts += [f"{_jobs(done.still_held)} not: they need a credential that lives longer"] if done.still_held else []
+    return "; ".join(parts)
+
+
+def not_told(error: PilotageError) -> str:
+    """Return the line that tells that held jobs did not hear of a new credential."""
+    return f"held jobs were not released; delegate again to do so ({error})"
+
+
+def _jobs(count: int) -> str:
+    return f"{count} held job{'' if count == 1 else 's'}"

@@ -54,6 +54,17 @@ class AttemptResult(msgspec.Struct, frozen=True, kw_only=True):
     message: str
 
 
+class JobProxy(msgspec.Struct, frozen=True, kw_only=True):
+    """The proxy that a job's pilot holds, and how its renewal stands; `reason` is of the last one that failed."""
+
+    expire_time: datetime.datetime
+    next_renewal_time: datetime.datetime | None
+    issued: int
+    error_time: datetime.datetime | None
+    reason: str
+    message: str
+
+
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """A stored job."""
 
@@ -72,6 +83,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     credential_id: str
     vo: str
     fqan: str
+    proxy: JobProxy | None = None
 
     @property
     def final(self) -> bool:
@@ -85,7 +97,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class JobEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """One move of one job."""
+    """One move of one job; or, where both states are the same, something noted about it."""
 
     event_time: datetime.datetime
     from_state: JobState | None
@@ -132,6 +144,7 @@ class Credential(msgspec.Struct, frozen=True, kw_only=True):
     expire_time: datetime.datetime
     destroy_time: datetime.datetime | None
     limited: bool
+    revoke_time: datetime.datetime | None = None
 
 
 class Issuance(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,6 +160,13 @@ class Issuance(msgspec.Struct, frozen=True, kw_only=True):
     issue_time: datetime.datetime
     expire_time: datetime.datetime
     peer: str
+
+
+class Rebound(msgspec.Struct, frozen=True, kw_only=True):
+    """What a new credential did for the jobs that were held for want of one."""
+
+    released: int
+    still_held: int
 
 
 class Caller(msgspec.Struct, frozen=True, kw_only=True):

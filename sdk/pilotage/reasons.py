@@ -193,6 +193,7 @@ class Reason(enum.Enum):
     TOKEN_FOREIGN = 612
     CSR_INVALID = 613
     KEY_KIND_REFUSED = 614
+    NOTHING_TO_RENEW = 615
     # jobs and leases
     JOB_NOT_FOUND = 700
     JOB_SPEC_INVALID = 701
@@ -789,6 +790,9 @@ TABLE: dict[Reason, Row] = {
     ),
     Reason.KEY_KIND_REFUSED: Row(
         "CredentialError", Code.INVALID_ARGUMENT, 2, False, "This kind or size of key is not accepted."
+    ),
+    Reason.NOTHING_TO_RENEW: Row(
+        "CredentialError", Code.FAILED_PRECONDITION, 1, False, "The lease has no proxy yet; retrieve one first."
     ),
     # jobs and leases
     Reason.JOB_NOT_FOUND: Row("NotFoundError", Code.NOT_FOUND, 3, False, "No such job."),

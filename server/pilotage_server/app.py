@@ -21,7 +21,16 @@ from pilotage_server.config import Config
 from pilotage_server.credentials.issuing import Limits, ProxyIssuer
 from pilotage_server.credentials.keeper import CredentialKeeper
 from pilotage_server.credentials.sealing import Sealer
-from pilotage_server.jobs import JobDesk, KeyWrap, LogStore, Notices, PilotDesk, SandboxStore
+from pilotage_server.jobs import (
+    CredentialDesk,
+    JobDesk,
+    KeyWrap,
+    LeaseProxies,
+    LogStore,
+    Notices,
+    PilotDesk,
+    SandboxStore,
+)
 from pilotage_server.logs import fault
 from pilotage_server.rpc.admin_service import AdminServicer
 from pilotage_server.rpc.auth_service import AuthServicer
@@ -99,10 +108,15 @@ class App:
         self._pilot_desk = PilotDesk(
             jobs, logs, wrapping, keys.token, self._notices, config.limits, config.leases, clock
         )
+        self._credential_desk = CredentialDesk(jobs, self._keeper, wrapping, self._notices, config.limits, clock)
+        self._keeper.tell(self._credential_desk.look)
+        book = LeaseProxies(jobs, self._notices, clock)
         sandboxes = SandboxStore(jobs, state / "sandboxes", config.limits, clock)
         limits = Limits(configuration.span(config.credentials.issue_seconds), config.credentials.issue_limited)
         token_key = keys.token.public_key()
-        self._issuer = ProxyIssuer(credentials, self._verifier, sealer, self._pilot_desk, token_key, clock, limits)
+        self._issuer = ProxyIssuer(
+            credentials, self._verifier, sealer, self._pilot_desk, book, token_key, clock, limits
+        )
         undo.callback(self._issuer.close)
         sessions = Sessions(keys.session, audience)
         desk = LoginDesk(Challenges(keys.challenge, audience), sessions, self._verifier, credentials, audience, clock)
@@ -110,7 +124,7 @@ class App:
         servicers = Servicers(
             auth=AuthServicer(desk, policy),
             credentials=CredentialServicer(self._keeper, self._issuer, policy),
-            jobs=JobServicer(job_desk, sandboxes),
+            jobs=JobServicer(job_desk, self._credential_desk, sandboxes),
             pilots=PilotServicer(self._pilot_desk),
             admin=AdminServicer(),
             health=self._health,
@@ -130,6 +144,7 @@ class App:
         self._spawn(self._health.run(), "health")
         self._spawn(self._pilot_desk.run(), "leases")
         self._spawn(self._keep_house(), "housekeeping")
+        self._spawn(self._check_credentials(), "credential checks")
         log.info("serving", port=self.port, mutual_port=self.mutual_port, audience=self.config.server.audience)
 
     async def close(self, grace_seconds: float = GRACE_SECONDS) -> None:
@@ -153,6 +168,7 @@ class App:
         now = self.clock()
         await self._databases["credentials"].write(lambda connection: logins.prune_challenges(connection, now))
         await self._keeper.prune()
+        await self._credential_desk.look_at_all()
         self._certificates.renew()
 
     async def _keep_house(self) -> None:
@@ -162,6 +178,18 @@ class App:
                 await self.prune()
             except PilotageError as error:
                 log.error("housekeeping failed; tried again in a minute", reason=error.reason.name, why=error.message)
+
+    async def check_credentials(self) -> None:
+        """Look for stored credentials that were revoked meanwhile; their jobs are held and stopped at once."""
+        await self._keeper.check_revocation()
+
+    async def _check_credentials(self) -> None:
+        while True:
+            await asyncio.sleep(self.config.credentials.check_seconds)
+            try:
+                await self.check_credentials()
+            except PilotageError as error:
+                log.error("credentials not checked; tried again later", reason=error.reason.name, why=error.message)
 
     def _spawn(self, work: Coroutine[object, object, None], name: str) -> None:
         task = asyncio.create_task(work, name=name)

@@ -57,6 +57,8 @@ class CredentialsSection(Section, frozen=True, kw_only=True):
     issue_seconds: int = 12 * 3600
     issue_limited: bool = False
     key_pool: int = 4
+    check_seconds: int = 600
+    """How often the stored credentials are checked for revocation."""
 
 
 class Config(Section, frozen=True, kw_only=True):

@@ -75,6 +75,17 @@ class AttemptResult(msgspec.Struct, frozen=True):
     message: str = ""
 
 
+class JobProxy(msgspec.Struct, frozen=True):
+    """The newest proxy issued for an attempt that goes on, and how its renewal stands."""
+
+    expire_time: datetime.datetime
+    next_renewal_time: datetime.datetime | None
+    issued: int
+    error_time: datetime.datetime | None = None
+    reason: str = ""
+    message: str = ""
+
+
 class Job(msgspec.Struct, frozen=True):
     """A stored job, as its owner sees it."""
 
@@ -94,10 +105,11 @@ class Job(msgspec.Struct, frozen=True):
     vo: str
     fqan: str
     version: int
+    proxy: JobProxy | None = None
 
 
 class JobEvent(msgspec.Struct, frozen=True):
-    """One move of one job; `from_state` is None for its making."""
+    """One move of one job; `from_state` is None for its making, and `to_state` where something was only noted."""
 
     event_id: int
     event_time: datetime.datetime
@@ -121,6 +133,7 @@ class Offer(msgspec.Struct, frozen=True):
     wall_seconds: int
     tags: tuple[str, ...]
     version: str
+    renews: bool = False
 
 
 class Report(msgspec.Struct, frozen=True):

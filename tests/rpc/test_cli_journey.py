@@ -27,7 +27,7 @@ from pilotage.sandbox import check_archive, pack
 from pilotage.states import JobState
 from pilotage.v1 import job_pb2, pilot_pb2
 from pilotage.x509.files import load_identity
-from support.journey import acquire, register
+from support.journey import acquire, register, retrieve_request
 from support.server_rig import Client as PilotClient
 from support.server_rig import Rig
 
@@ -303,6 +303,52 @@ def test_a_credential_is_used_again_until_it_is_destroyed(alice_shell: Shell) ->
     assert credential_of(third.out) != credential_id
 
 
+def test_a_destroyed_credential_holds_jobs_until_the_next_delegation(alice_shell: Shell) -> None:
+    job_id = alice_shell.ok("submit", "--", "/bin/true").strip()
+    credential_id = json.loads(alice_shell.ok("show", job_id, "--json"))["credential_id"]
+    alice_shell.ok("credential", "destroy", credential_id)
+    assert "CREDENTIAL_DESTROYED" in alice_shell.ok("show", job_id)
+    assert "held" in alice_shell.ok("ls", "--state", "held")
+    done = alice_shell.run("credential", "delegate")
+    assert "1 held job released" in done.err
+    assert json.loads(alice_shell.ok("show", job_id, "--json"))["state"] == "activated"
+
+
+def test_a_submission_that_must_delegate_says_why_in_one_line(alice_shell: Shell) -> None:
+    alice_shell.ok("credential", "delegate", "--hours", "3")
+    fits = alice_shell.run("submit", "--time", "1h", "--", "/bin/true")
+    assert fits.err == ""
+    longer = alice_shell.run("submit", "--time", "6h", "--", "/bin/true")
+    assert longer.code == 0
+    (line,) = longer.err.splitlines()
+    assert "delegated credential" in line
+    assert line.endswith("(the one before ends in 2 h 59 min)")
+
+
+def test_a_job_that_no_credential_outlives_is_refused_or_held(alice_shell: Shell, rig: Rig, alice_proxy: Path) -> None:
+    wanted = ("--time", "20h", "--", "/bin/true")
+    refused = alice_shell.run("submit", *wanted)
+    assert (refused.code, "CREDENTIAL_TOO_SHORT" in refused.err) == (4, True)
+    held = alice_shell.run("submit", "--hold", *wanted)
+    assert held.code == 0, held.err
+    document = json.loads(alice_shell.ok("show", held.out.strip(), "--json"))
+    assert (document["state"], document["reason"]) == ("held", "CREDENTIAL_TOO_SHORT")
+    assert "1 held job not: they need a credential that lives longer" in alice_shell.run("credential", "delegate").err
+
+
+def test_a_running_jobs_proxy_is_shown(alice_shell: Shell, pilot: PilotClient) -> None:
+    job_id = alice_shell.ok("submit", "--", "/bin/true").strip()
+    lease = acquire(pilot, register(pilot))
+    assert "proxy until" not in alice_shell.ok("show", job_id)
+    pilot.credentials.RetrieveCredential(retrieve_request(lease))
+    shown = alice_shell.ok("show", job_id)
+    assert "proxy until" in shown
+    assert "none: its credential ends then, or its pilot cannot renew" in shown
+    assert json.loads(alice_shell.ok("show", job_id, "--json"))["proxy"]["issued"] == 1
+    log = alice_shell.ok("credential", "log", lease.credential_id)
+    assert lease.lease_id in log
+
+
 def test_a_key_that_others_can_read_is_not_used(alice_shell: Shell) -> None:
     alice_shell.ok("submit", "--", "/bin/true")
     (key,) = (alice_shell.home / ".local" / "share" / "pilotage" / "retrieval-keys").iterdir()
@@ -322,7 +368,9 @@ def test_credentials_are_told_about_but_never_shown(alice_shell: Shell) -> None:
         "ENDS",
         "JOB",
         "ATTEMPT",
+        "LEASE",
         "PILOT",
+        "SERIAL",
         "FROM",
     ]
     assert json.loads(alice_shell.ok("credential", "list", "--json"))[0]["credential_id"] == credential_id

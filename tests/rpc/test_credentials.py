@@ -472,10 +472,6 @@ def test_a_refusal_at_the_last_step_hands_nothing_out_and_spends_nothing(
     pilot.credentials.RetrieveCredential(retrieve_request(lease))
 
 
-def test_renewal_is_not_there_yet(pilot: Client) -> None:
-    assert reason(pilot.credentials.RenewCredential, pb.RenewCredentialRequest()) is Reason.NOT_IMPLEMENTED
-
-
 # at rest
 
 

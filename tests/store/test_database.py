@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from alembic import command
 from sqlalchemy import MetaData
 
 from pilotage.errors import PilotageError
@@ -347,3 +348,38 @@ async def test_file_size_limits_are_full_disks(tmp_path: Path) -> None:
     *stored, reason, count = child_says(code, name).split()
     assert reason in ("DISK_FULL", "STORE_UNAVAILABLE")
     assert int(count) == len(stored) > 0
+
+
+async def test_an_older_jobs_database_keeps_its_leases_and_events(tmp_path: Path) -> None:
+    """From the first revision to the newest: what a server left is still there, and leases know their credential."""
+    name = tmp_path / "jobs.sqlite"
+    made = migrate.engine(name)
+    with made.begin() as connection:
+        config = migrate.configuration(Kind.JOBS)
+        config.attributes["connection"] = connection
+        command.upgrade(config, "jobs_0001")
+        for statement in (
+            "INSERT INTO owner (owner_id, dn, open_jobs) VALUES (1, '/CN=a', 1)",
+            "INSERT INTO job_class (class_id, requirements) VALUES (1, x'')",
+            "INSERT INTO job (job_seq, job_id, owner_id, class_id, state, max_attempts, lease_id, rank, credential_id,"
+            " credential_expire_us, vo, fqan, reason, message, create_us)"
+            " VALUES (1, 'j', 1, 1, 7, 3, 'l', 0, 'c', 0, '', '', '', '', 0)",
+            "INSERT INTO pilot (pilot_id, dn, thumbprint, request_id, offer, register_us, seen_us)"
+            " VALUES ('p', '/CN=p', x'', 'r', x'', 0, 0)",
+            "INSERT INTO lease (lease_id, job_seq, attempt, pilot_id, charged, start_us, expire_us, account)"
+            " VALUES ('l', 1, 1, 'p', 0, 0, 0, '')",
+            "INSERT INTO event (job_seq, time_us, from_state, to_state, attempt, actor, reason, message)"
+            " VALUES (1, 5, 0, 2, 0, 'owner', '', ''), (1, 6, 2, 3, 0, 'owner', '', '')",
+        ):
+            connection.exec_driver_sql(statement)
+    made.dispose()
+    migrate.upgrade(name, Kind.JOBS)
+    with contextlib.closing(sqlite3.connect(name)) as connection:
+        moves = connection.execute("SELECT time_us, to_state FROM event ORDER BY event_seq").fetchall()
+        assert moves == [(5, 2), (6, 3)]
+        query = "SELECT lease_id, credential_id, issued, stop_reason FROM lease_credential"
+        assert connection.execute(query).fetchall() == [("l", "c", 0, "")]
+        connection.execute("INSERT INTO event VALUES (3, 1, 7, 7, 7, 1, 'server', 'CREDENTIAL_EXPIRED', '')")
+        with pytest.raises(sqlite3.IntegrityError):
+            connection.execute("INSERT INTO event VALUES (4, 1, 7, 7, 7, 1, 'server', '', '')")
+        assert connection.execute("PRAGMA foreign_key_check").fetchall() == []

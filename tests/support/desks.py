@@ -94,6 +94,8 @@ class Facts(msgspec.Struct, frozen=True):
     vo: str
     fqan: str
     expire_time: datetime.datetime
+    reason: str = ""
+    message: str = ""
 
 
 class Directory:
@@ -106,7 +108,7 @@ class Directory:
         """Let an owner have a credential until a time."""
         self.known[credential_id, owner.dn] = Facts("demo", "/demo/Role=analysis", expire_time)
 
-    async def describe(self, credential_id: str, owner_dn: str) -> Facts:
+    async def describe(self, credential_id: str, owner_dn: str, *, fresh: bool = False) -> Facts:
         """Answer as CredentialKeeper does."""
         try:
             return self.known[credential_id, owner_dn]

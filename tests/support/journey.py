@@ -69,7 +69,7 @@ def proxy_chain(
     return [proxy.public_bytes(Encoding.DER), *identity.chain_der]
 
 
-def submit(owner: Client, delegated: Delegated) -> str:
+def submit(owner: Client, delegated: Delegated, *, hold: bool = False) -> str:
     """Submit one small job and return its id."""
     spec = job_pb2.JobSpec(name="probe", command=["/bin/true"], cores=1)
     request = job_pb2.SubmitJobsRequest(
@@ -77,14 +77,22 @@ def submit(owner: Client, delegated: Delegated) -> str:
         specs=[spec],
         credential_id=delegated.credential_id,
         retrieval_key=delegated.retrieval_key,
+        hold=hold,
     )
     return str(owner.jobs.SubmitJobs(request).job_ids[0])
 
 
-def register(pilot: Client, slots: int = 4) -> str:
+def register(pilot: Client, slots: int = 4, *, renews: bool = False) -> str:
     """Register a pilot and return its id."""
     offer = pilot_pb2.PilotOffer(
-        site="TOY", worker_node="wn1", slots=slots, cores=8, memory_bytes=2**36, disk_bytes=2**40, version="test"
+        site="TOY",
+        worker_node="wn1",
+        slots=slots,
+        cores=8,
+        memory_bytes=2**36,
+        disk_bytes=2**40,
+        version="test",
+        renews=renews,
     )
     offer.wall_time.FromSeconds(7 * 86400)
     answer = pilot.pilots.RegisterPilot(pilot_pb2.RegisterPilotRequest(request_id=str(uuid.uuid4()), offer=offer))

@@ -76,6 +76,7 @@ def test_a_limited_proxy_may_look_but_not_submit_or_delegate() -> None:
     refused = {method for method in METHODS if refusal(method, LIMITED) is Reason.LIMITED_PROXY_REFUSED}
     assert {method.rpartition("/")[2] for method in refused} == {
         "SubmitJobs",
+        "RebindCredential",
         "RetryJobs",
         "BeginDelegation",
         "CompleteDelegation",

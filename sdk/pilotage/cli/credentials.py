@@ -95,6 +95,7 @@ def show(session: Session, *, credential_id: str, form: str, as_json: bool) -> N
             ("made", when(found.create_time)),
             ("ends", when(found.expire_time)),
             ("destroyed", when(found.destroy_time)),
+            ("revoked", when(found.revoke_time)),
         ]
     )
 
@@ -103,7 +104,11 @@ def show(session: Session, *, credential_id: str, form: str, as_json: bool) -> N
 @click.argument("credential_ids", nargs=-1, required=True, metavar="CREDENTIAL...")
 @connected
 def destroy(session: Session, *, credential_ids: tuple[str, ...]) -> None:
-    """Make the service forget credentials at once; jobs that still need them will be held."""
+    """Make the service forget credentials at once.
+
+    Nothing more is issued from them; jobs that wait with them are held, and those that run are ended and then
+    held, until you delegate anew. Proxies that are out already live on elsewhere until they end by themselves.
+    """
     with session.connect() as client:
         for credential_id in credential_ids:
             client.credentials.destroy(credential_id)
@@ -125,7 +130,16 @@ def log(session: Session, *, credential_id: str, form: str, as_json: bool) -> No
         emit_json(found)
         return
     rows = [
-        [when(one.issue_time), when(one.expire_time), one.job_id, str(one.attempt), one.pilot_dn, one.peer]
+        [
+            when(one.issue_time),
+            when(one.expire_time),
+            one.job_id,
+            str(one.attempt),
+            one.lease_id,
+            one.pilot_dn,
+            one.serial,
+            one.peer,
+        ]
         for one in found
     ]
-    emit_table(("ISSUED", "ENDS", "JOB", "ATTEMPT", "PILOT", "FROM"), rows)
+    emit_table(("ISSUED", "ENDS", "JOB", "ATTEMPT", "LEASE", "PILOT", "SERIAL", "FROM"), rows)

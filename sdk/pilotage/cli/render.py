@@ -106,6 +106,13 @@ def job_pairs(job: "Job") -> list[tuple[str, str]]:
         ("attempt", str(job.attempt) if job.attempt else ""),
         ("credential", job.credential_id),
     ]
+    if job.proxy is not None:
+        proxy = job.proxy
+        pairs += [
+            ("proxy until", when(proxy.expire_time)),
+            ("renewal", when(proxy.next_renewal_time) or "none: its credential ends then, or its pilot cannot renew"),
+            ("not renewed", f"{when(proxy.error_time)}, {proxy.reason}: {proxy.message}" if proxy.reason else ""),
+        ]
     if job.result is not None:
         result, usage = job.result, job.result.usage
         pairs += [
@@ -178,4 +185,6 @@ def credential_state(credential: "Credential", now: datetime.datetime) -> str:
     """Return in a word whether a credential can be used."""
     if credential.destroy_time is not None:
         return "destroyed"
+    if credential.revoke_time is not None:
+        return "revoked"
     return "usable" if credential.expire_time > now else "expired"

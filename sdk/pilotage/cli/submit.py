@@ -71,6 +71,11 @@ EXISTING = click.Path(exists=True, path_type=Path)
 @click.option("--priority", type=int, default=0, help="Among your own jobs, higher goes first.")
 @click.option("--attempts", type=click.IntRange(1), help="How often to try when the site fails the job.")
 @click.option("--credential", "credential_name", help="Name of the credential to use.")
+@click.option(
+    "--hold",
+    is_flag=True,
+    help="Where no credential lives long enough, have the jobs held until one does.",
+)
 @click.option("--wait", "waits", is_flag=True, help="Wait until the jobs are over; exit as `pilotage wait` does.")
 @click.option("-o", "--format", "form", type=click.Choice(["ids", "json"]), default="ids", help="Form of the answer.")
 @click.option("--json", "as_json", is_flag=True, help="Same as -o json.")
@@ -94,6 +99,7 @@ def submit(
     priority: int,
     attempts: int | None,
     credential_name: str | None,
+    hold: bool,
     waits: bool,
     form: str,
     as_json: bool,
@@ -138,6 +144,7 @@ def submit(
             credential_name=settings.name if credential_name is None else credential_name,
             credential_lifetime=datetime.timedelta(hours=settings.hours),
             credential_key=settings.key_kind,
+            hold=hold,
         )
         if as_json or form == "json":
             from pilotage.cli.render import emit_json

@@ -16,7 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pilotage.errors import VerifyError, refuse
+from pilotage.errors import PilotageError, VerifyError, refuse
 from pilotage.reasons import Reason
 from pilotage.secret import Secret
 from pilotage.x509.keys import PublicKey, key_from_der
@@ -24,7 +24,7 @@ from pilotage.x509.proxies import sign_proxy
 from pilotage.x509.requests import check_request
 from pilotage_server import tokens
 from pilotage_server.clock import Clock
-from pilotage_server.credentials.keeper import check_usable, refusals
+from pilotage_server.credentials.keeper import AT_ISSUE, check_usable, refusals
 from pilotage_server.credentials.sealing import Sealer
 from pilotage_server.principal import Principal
 from pilotage_server.store import credentials as store
@@ -38,14 +38,8 @@ audit = structlog.get_logger("pilotage.audit")
 SHORTEST = datetime.timedelta(minutes=5)
 THREADS = 2
 
-AT_ISSUE = {
-    Reason.CERTIFICATE_REVOKED: Reason.CREDENTIAL_REVOKED,
-    Reason.VOMS_AA_REVOKED: Reason.CREDENTIAL_REVOKED,
-    Reason.CERTIFICATE_EXPIRED: Reason.CREDENTIAL_EXPIRED,
-    Reason.PROXY_EXPIRED: Reason.CREDENTIAL_EXPIRED,
-    Reason.VOMS_EXPIRED: Reason.CREDENTIAL_EXPIRED,
-}
-"""What the verifier says of a stored chain, in the words of its owner and of the job that waits for it."""
+NO_FAILURE = (Reason.TOKEN_USED, Reason.LEASE_ENDED)
+"""Refusals that say nothing of the renewal: a token shown twice, and a payload that is over."""
 
 
 class LeaseDirectory(Protocol):
@@ -56,11 +50,36 @@ class LeaseDirectory(Protocol):
         ...
 
 
+class ProxyBook(Protocol):
+    """Keeps what proxies leases have; JobService's side."""
+
+    async def issued(self, lease_id: str, issue_time: datetime.datetime, expire_time: datetime.datetime) -> None:
+        """Note a proxy that is about to be handed out."""
+        ...
+
+    async def has_proxy(self, lease_id: str) -> bool:
+        """Tell whether a live lease has had a proxy."""
+        ...
+
+    async def renewal_failed(self, lease_id: str, error: PilotageError) -> None:
+        """Tell the owner that a renewal was refused."""
+        ...
+
+
 class IssuedProxy(msgspec.Struct, frozen=True):
     """A proxy for the pilot's key, DER, leaf first down to the end entity."""
 
     chain: tuple[bytes, ...]
     expire_time: datetime.datetime
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """What a pilot asks for, and what it shows for it; `lifetime` 0 is the service's default."""
+
+    token: Secret
+    retrieval_key: Secret
+    request: bytes
+    lifetime: datetime.timedelta
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -71,7 +90,7 @@ class Limits(msgspec.Struct, frozen=True):
 
 
 class ProxyIssuer:
-    """Answer RetrieveCredential."""
+    """Answer RetrieveCredential and RenewCredential."""
 
     def __init__(
         self,
@@ -79,6 +98,7 @@ class ProxyIssuer:
         verifier: Verifier,
         sealer: Sealer,
         leases: LeaseDirectory,
+        book: ProxyBook,
         token_key: Ed25519PublicKey,
         clock: Clock,
         limits: Limits,
@@ -87,43 +107,33 @@ class ProxyIssuer:
         self._verifier = verifier
         self._sealer = sealer
         self._leases = leases
+        self._book = book
         self._token_key = token_key
         self._clock = clock
         self._limits = limits
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="issue")
 
-    async def retrieve(
-        self,
-        caller: Principal,
-        peer: str,
-        token: Secret,
-        retrieval_key: Secret,
-        request: bytes,
-        lifetime: datetime.timedelta,
-    ) -> IssuedProxy:
-        """Return a proxy for the caller's request.
+    async def issue(self, caller: Principal, peer: str, wanted: Wanted, *, renewal: bool) -> IssuedProxy:
+        """Return a proxy for the caller's request: the first one of a lease, or for a renewal a newer one.
 
         Raises, in the order of the checks: INVALID_ARGUMENT, TOKEN_INVALID, TOKEN_EXPIRED, TOKEN_FOREIGN,
         TOKEN_USED, LEASE_ENDED, CSR_INVALID, KEY_KIND_REFUSED, CREDENTIAL_NOT_FOUND, CREDENTIAL_DESTROYED,
         CREDENTIAL_EXPIRED, CREDENTIAL_TOO_SHORT, RETRIEVAL_KEY_WRONG, CREDENTIAL_REVOKED, and TOKEN_USED
-        again for the slower of two.
+        again for the slower of two; for a renewal NOTHING_TO_RENEW, after LEASE_ENDED.
         """
-        with refusals("retrieval", caller, peer=peer):
-            life = self._life(lifetime)
-            claims = self._claims(token, caller)
-        with refusals("retrieval", caller, peer=peer, **_names(claims)):
-            await self._check_lease(claims, caller)
-            public_key = check_request(request)
-            stored, sealed = await self._load(claims)
-            now = self._clock()
-            loop = asyncio.get_running_loop()
-            proxy = await loop.run_in_executor(
-                self._threads, self._make, stored, sealed, retrieval_key, public_key, life, now
-            )
-            issuance = _issuance(claims, proxy, now, peer)
-            await self._database.write(lambda connection: store.issue(connection, issuance))
+        what = "renewal" if renewal else "retrieval"
+        with refusals(what, caller, peer=peer):
+            life = self._life(wanted.lifetime)
+            claims = self._claims(wanted.token, caller)
+        with refusals(what, caller, peer=peer, **_names(claims)):
+            try:
+                stored, issuance, proxy = await self._issue(caller, peer, claims, wanted, life, renewal=renewal)
+            except PilotageError as error:
+                if renewal and error.reason not in NO_FAILURE:
+                    await self._tell_owner(claims, error)
+                raise
         audit.info(
-            "proxy issued",
+            "proxy renewed" if renewal else "proxy issued",
             dn=stored.owner_dn,
             pilot=caller.dn,
             key=caller.thumbprint.hex(),
@@ -134,6 +144,37 @@ class ProxyIssuer:
             **_names(claims),
         )
         return IssuedProxy((proxy.public_bytes(Encoding.DER), *stored.chain), issuance.expire_time)
+
+    async def _issue(
+        self,
+        caller: Principal,
+        peer: str,
+        claims: CredentialClaims,
+        wanted: Wanted,
+        life: datetime.timedelta,
+        *,
+        renewal: bool,
+    ) -> tuple[StoredCredential, Issuance, x509.Certificate]:
+        await self._check_lease(claims, caller)
+        if renewal and not await self._book.has_proxy(claims.lease_id):
+            raise refuse(Reason.NOTHING_TO_RENEW)
+        public_key = check_request(wanted.request)
+        stored, sealed = await self._load(claims)
+        now = self._clock()
+        loop = asyncio.get_running_loop()
+        proxy = await loop.run_in_executor(
+            self._threads, self._make, stored, sealed, wanted.retrieval_key, public_key, life, now
+        )
+        issuance = _issuance(claims, proxy, now, peer)
+        await self._database.write(lambda connection: store.issue(connection, issuance))
+        await self._book.issued(claims.lease_id, issuance.issue_time, issuance.expire_time)
+        return stored, issuance, proxy
+
+    async def _tell_owner(self, claims: CredentialClaims, refusal: PilotageError) -> None:
+        try:
+            await self._book.renewal_failed(claims.lease_id, refusal)
+        except PilotageError as error:
+            audit.error("owner not told of a failed renewal", reason=error.reason.name, **_names(claims))
 
     def close(self) -> None:
         """Let the threads end."""

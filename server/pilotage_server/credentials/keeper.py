@@ -4,13 +4,13 @@ import asyncio
 import contextlib
 import datetime
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 import msgspec
 import structlog
 from cryptography import x509
 
-from pilotage.errors import PilotageError, refuse
+from pilotage.errors import CredentialError, PilotageError, VerifyError, refuse
 from pilotage.reasons import Reason
 from pilotage.secret import Secret
 from pilotage.x509.keys import KeyKind, KeyPool, PrivateKey, key_to_der, make_key, thumbprint
@@ -32,13 +32,29 @@ SHORTEST = datetime.timedelta(minutes=10)
 LONGEST_NAME = 256
 
 
+AT_ISSUE = {
+    Reason.CERTIFICATE_REVOKED: Reason.CREDENTIAL_REVOKED,
+    Reason.VOMS_AA_REVOKED: Reason.CREDENTIAL_REVOKED,
+    Reason.CERTIFICATE_EXPIRED: Reason.CREDENTIAL_EXPIRED,
+    Reason.PROXY_EXPIRED: Reason.CREDENTIAL_EXPIRED,
+    Reason.VOMS_EXPIRED: Reason.CREDENTIAL_EXPIRED,
+}
+"""What the verifier says of a stored chain, in the words of its owner and of the job that waits for it."""
+CHECK_BATCH = 100
+
+Listener = Callable[[str, str], Awaitable[None]]
+"""Is told that a credential, named with its owner, should be looked at again."""
+
+
 class CredentialFacts(msgspec.Struct, frozen=True):
-    """What a job has to know of its credential."""
+    """What a job has to know of its credential; `reason` is why it cannot be used now, or empty."""
 
     credential_id: str
     vo: str
     fqan: str
     expire_time: datetime.datetime
+    reason: str = ""
+    message: str = ""
 
 
 class CredentialKeeper:
@@ -60,6 +76,11 @@ class CredentialKeeper:
         self._clock = clock
         self._max_lifetime = max_lifetime
         self._pending = PendingKeys()
+        self._listener: Listener | None = None
+
+    def tell(self, listener: Listener) -> None:
+        """Have somebody told, from now on, of credentials that changed."""
+        self._listener = listener
 
     async def begin_delegation(self, caller: Principal, kind: KeyKind) -> tuple[Pending, bytes]:
         """Make a key pair for the caller and return its request (PKCS#10, DER)."""
@@ -117,24 +138,76 @@ class CredentialKeeper:
             raise refuse(Reason.CREDENTIAL_NOT_FOUND)
         return stored
 
-    async def describe(self, credential_id: str, owner_dn: str) -> CredentialFacts:
-        """Return what a job needs to know of a credential that can be used now.
+    async def describe(self, credential_id: str, owner_dn: str, *, fresh: bool = False) -> CredentialFacts:
+        """Return what a job needs to know of a credential, and whether it can be used now.
 
-        Raises CREDENTIAL_NOT_FOUND, CREDENTIAL_DESTROYED or CREDENTIAL_EXPIRED.
+        `fresh` verifies its chain now, revocation lists included; else the last check counts.
+        Raises CREDENTIAL_NOT_FOUND.
         """
         stored = await self.get(owner_dn, credential_id)
-        check_usable(stored, self._clock())
         fqan = stored.fqans[0] if stored.fqans else ""
-        return CredentialFacts(stored.credential_id, stored.vo, fqan, stored.expire_time)
+        facts = CredentialFacts(stored.credential_id, stored.vo, fqan, stored.expire_time)
+        try:
+            check_usable(stored, self._clock(), revocation=not fresh)
+            if fresh:
+                await self._verifier.chain(stored.chain, require_proxy=True)
+        except VerifyError as error:
+            reason = AT_ISSUE.get(error.reason, error.reason)
+            return msgspec.structs.replace(facts, reason=reason.name, message=error.message)
+        except CredentialError as error:
+            return msgspec.structs.replace(facts, reason=error.reason.name, message=error.message)
+        return facts
 
-    async def destroy(self, caller: Principal, credential_id: str) -> StoredCredential:
-        """Erase the sealed key of the caller's credential; a second time changes nothing."""
-        await self.get(caller.dn, credential_id)
+    async def destroy(self, caller: Principal, credential_id: str, *, as_admin: bool = False) -> StoredCredential:
+        """Erase the sealed key of the caller's credential, or as an admin of anybody's; again changes nothing."""
+        stored = await self._database.read(lambda connection: store.get(connection, credential_id))
+        if stored.owner_dn != caller.dn and not as_admin:
+            raise refuse(Reason.CREDENTIAL_NOT_FOUND)
         now = self._clock()
         done = await self._database.write(lambda connection: store.destroy(connection, credential_id, now))
         if done:
-            audit.info("credential destroyed", dn=caller.dn, credential=credential_id)
-        return await self.get(caller.dn, credential_id)
+            audit.info("credential destroyed", dn=caller.dn, owner=stored.owner_dn, credential=credential_id)
+            await self._changed(credential_id, stored.owner_dn)
+        return await self.get(stored.owner_dn, credential_id)
+
+    async def check_revocation(self) -> int:
+        """Verify every credential that could be issued from; note which are revoked, or not any more; count changes."""
+        after, changed = "", 0
+        while True:
+            now = self._clock()
+            batch = await self._database.read(lambda c, a=after, n=now: store.live_after(c, n, a, CHECK_BATCH))  # type: ignore[misc]
+            for stored in batch:
+                changed += await self._check_one(stored)
+            if len(batch) < CHECK_BATCH:
+                return changed
+            after = batch[-1].credential_id
+
+    async def _check_one(self, stored: StoredCredential) -> bool:
+        try:
+            await self._verifier.chain(stored.chain, require_proxy=True)
+            revoked = False
+        except VerifyError as error:
+            if AT_ISSUE.get(error.reason) is not Reason.CREDENTIAL_REVOKED:
+                # A list that cannot be read says nothing of the credential; the issue itself will be refused.
+                return False
+            revoked = True
+        if revoked is (stored.revoke_time is not None):
+            return False
+        name, now = stored.credential_id, self._clock()
+        await self._database.write(lambda c: store.set_revoked(c, name, now, revoked=revoked))
+        log = audit.warning if revoked else audit.info
+        log("credential revoked" if revoked else "credential no longer revoked", dn=stored.owner_dn, credential=name)
+        await self._changed(name, stored.owner_dn)
+        return True
+
+    async def _changed(self, credential_id: str, owner_dn: str) -> None:
+        """Tell the listener; when that fails nothing is lost, for it looks at all credentials once a minute anyway."""
+        if self._listener is None:
+            return
+        try:
+            await self._listener(credential_id, owner_dn)
+        except PilotageError as error:
+            audit.error("jobs not told of a credential", credential=credential_id, reason=error.reason.name)
 
     async def issuances(self, owner_dn: str | None, credential_id: str, after: Place, limit: int) -> list[Issuance]:
         """Return who got proxies of a credential, newest first; `owner_dn` None asks as an admin."""
@@ -186,10 +259,12 @@ def check_extendable(chain: Sequence[bytes]) -> None:
             )
 
 
-def check_usable(stored: StoredCredential, now: datetime.datetime) -> None:
-    """Raise CREDENTIAL_DESTROYED or CREDENTIAL_EXPIRED for a credential that cannot be used any more."""
+def check_usable(stored: StoredCredential, now: datetime.datetime, *, revocation: bool = False) -> None:
+    """Raise CREDENTIAL_DESTROYED, _EXPIRED, or of the last check _REVOKED, for a credential that cannot be used."""
     if stored.destroy_time is not None:
         raise refuse(Reason.CREDENTIAL_DESTROYED)
+    if revocation and stored.revoke_time is not None:
+        raise refuse(Reason.CREDENTIAL_REVOKED)
     if now >= stored.expire_time:
         raise refuse(Reason.CREDENTIAL_EXPIRED)
 

@@ -12,6 +12,7 @@ from pilotage.states import JobState
 from pilotage_server import tokens
 from pilotage_server.jobs import broker
 from pilotage_server.jobs.broker import Broker
+from pilotage_server.jobs.credential_facts import too_short
 from pilotage_server.jobs.ids import NewId
 from pilotage_server.jobs.limits import JobLimits, LeaseTimes
 from pilotage_server.jobs.moves import Moves
@@ -72,6 +73,7 @@ class Dispatch:
             job_seq=sent.job_seq,
             attempt=sent.attempt,
             pilot_id=pilot.pilot_id,
+            credential_id=row.credential_id,
             charged=charged,
             now=moves.now,
             expire=expire,
@@ -92,14 +94,9 @@ class Dispatch:
 
     def _check_life(self, row: JobRow, needs: Requirements, now: datetime.datetime) -> None:
         """Refuse to start a job that its credential would not outlive."""
-        left = (from_microseconds(row.credential_expire_us) - now).total_seconds()
-        if left <= 0:
-            raise refuse(Reason.CREDENTIAL_EXPIRED)
-        needed = needs.wall_seconds + self._limits.credential_margin_seconds
-        if left < needed:
-            raise refuse(
-                Reason.CREDENTIAL_TOO_SHORT, f"The credential lives {int(left)} s more and the job needs {needed} s."
-            )
+        error = too_short(from_microseconds(row.credential_expire_us), needs.wall_seconds, self._limits, now)
+        if error is not None:
+            raise error
 
     def retrieval_key(self, connection: sqlite3.Connection, row: JobRow) -> Secret:
         """Return the key that unseals the job's credential."""

@@ -4,7 +4,6 @@ import datetime
 import hashlib
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
-from typing import Protocol
 
 import msgspec
 
@@ -15,13 +14,14 @@ from pilotage.states import FINAL, LEASED, JobState
 from pilotage_server.clock import Clock
 from pilotage_server.jobs import broker, specs
 from pilotage_server.jobs.broker import Broker
+from pilotage_server.jobs.credential_facts import CredentialDirectory, CredentialFacts, too_short
 from pilotage_server.jobs.ids import NewId, new_id
 from pilotage_server.jobs.job_class import class_id
 from pilotage_server.jobs.limits import JobLimits
 from pilotage_server.jobs.logs import Chunk, LogStore, Stream
 from pilotage_server.jobs.moves import Moves
 from pilotage_server.jobs.notices import Changes, Notices
-from pilotage_server.jobs.outcomes import CANCELLED
+from pilotage_server.jobs.outcomes import CANCELLED, Verdict
 from pilotage_server.jobs.wrapping import KEY_BYTES, KeyWrap
 from pilotage_server.principal import Principal
 from pilotage_server.store import events, jobs, owners, queue, requests, sandboxes
@@ -30,25 +30,13 @@ from pilotage_server.store.jobs import NewJob, Note
 from pilotage_server.workload import Job, JobEvent, JobSpec
 
 LARGEST_BULK = 1000
-
-
-class CredentialFacts(Protocol):
-    """What a job has to know of its credential."""
-
-    @property
-    def vo(self) -> str: ...
-    @property
-    def fqan(self) -> str: ...
-    @property
-    def expire_time(self) -> datetime.datetime: ...
-
-
-class CredentialDirectory(Protocol):
-    """Knows which credentials can be used; CredentialService's side."""
-
-    async def describe(self, credential_id: str, owner_dn: str) -> CredentialFacts:
-        """Return the facts of an owner's usable credential, or raise CREDENTIAL_*."""
-        ...
+HOLDS = (
+    Reason.CREDENTIAL_TOO_SHORT,
+    Reason.CREDENTIAL_EXPIRED,
+    Reason.CREDENTIAL_DESTROYED,
+    Reason.CREDENTIAL_REVOKED,
+)
+"""What a job may be held for at its submission, when its owner chose so: what a new delegation puts right."""
 
 
 class ItemResult(msgspec.Struct, frozen=True):
@@ -90,22 +78,30 @@ class JobDesk:
         wanted: Sequence[JobSpec],
         credential_id: str,
         retrieval_key: Secret,
+        *,
+        hold: bool = False,
     ) -> tuple[str, ...]:
-        """Store all of these jobs or none, and return their ids; a repeat answers as the first time did."""
+        """Store all of these jobs or none, and return their ids; a repeat answers as the first time did.
+
+        A credential that does not serve them is refused, or with `hold` the jobs are stored as held.
+        """
         if caller.limited:
             raise refuse(Reason.LIMITED_PROXY_REFUSED)
         if not specs.WORD.fullmatch(request_id):
             raise refuse(Reason.INVALID_ARGUMENT, "request_id is not a UUID.")
         if len(retrieval_key.reveal()) != KEY_BYTES:
             raise refuse(Reason.INVALID_ARGUMENT, f"The retrieval key is not {KEY_BYTES} bytes long.")
-        digest = hashlib.sha256(msgspec.json.encode((credential_id, wanted), order="sorted")).digest()
+        asked = (credential_id, wanted, "hold") if hold else (credential_id, wanted)
+        digest = hashlib.sha256(msgspec.json.encode(asked, order="sorted")).digest()
         before = await self._database.read(lambda c: requests.answered(c, caller.dn, request_id, digest))
         if before is not None:
             return before
         checked = self._checked(wanted)
-        facts = await self._credentials.describe(credential_id, caller.dn)
+        facts = await self._credentials.describe(credential_id, caller.dn, fresh=True)
         now = self._clock()
-        self._check_life(checked, facts.expire_time, now)
+        trouble = self._trouble(checked, facts, now)
+        if trouble is not None and not (hold and trouble.reason in HOLDS):
+            raise trouble
         changes = Changes()
 
         def store(connection: sqlite3.Connection) -> tuple[str, ...]:
@@ -134,7 +130,11 @@ class JobDesk:
                         retrieval_key, job_id=job_id, owner_dn=caller.dn, credential_id=credential_id
                     ),
                 )
-                moves.move(jobs.insert(connection, new, Note("owner", now)), JobState.ACTIVATED)
+                row = jobs.insert(connection, new, Note("owner", now))
+                if trouble is None:
+                    moves.move(row, JobState.ACTIVATED)
+                else:
+                    moves.move(row, JobState.HELD, Verdict(JobState.HELD, trouble.reason.name, trouble.message))
             requests.insert(connection, owner_id, request_id, digest, job_ids, now)
             return job_ids
 
@@ -151,15 +151,13 @@ class JobDesk:
                 raise refuse(error.reason, f"Job {position + 1} of {len(wanted)}: {error.message}") from error
         return checked
 
-    def _check_life(self, checked: Sequence[JobSpec], expire_time: datetime.datetime, now: datetime.datetime) -> None:
-        """Refuse a credential that would end before the longest of the jobs, even if it began at once."""
-        needed = max(spec.wall_seconds for spec in checked) + self._limits.credential_margin_seconds
-        left = (expire_time - now).total_seconds()
-        if left < needed:
-            raise refuse(
-                Reason.CREDENTIAL_TOO_SHORT,
-                f"The credential lives {max(int(left), 0)} s more and the jobs need {needed} s; delegate a new one.",
-            )
+    def _trouble(
+        self, checked: Sequence[JobSpec], facts: CredentialFacts, now: datetime.datetime
+    ) -> PilotageError | None:
+        """Return why a credential does not serve these jobs, the longest of them included; None when it does."""
+        if facts.reason:
+            return refuse(Reason[facts.reason], facts.message)
+        return too_short(facts.expire_time, max(spec.wall_seconds for spec in checked), self._limits, now)
 
     def _check_room(
         self, connection: sqlite3.Connection, owner_id: int, owner_dn: str, checked: Sequence[JobSpec]

@@ -6,7 +6,7 @@ import sqlite3
 import msgspec
 
 from pilotage.reasons import Reason
-from pilotage.states import JobState, Outcome
+from pilotage.states import RETRIED, JobState, Outcome
 from pilotage_server.jobs import broker
 from pilotage_server.jobs.broker import Broker
 from pilotage_server.jobs.notices import Changes
@@ -20,6 +20,9 @@ from pilotage_server.workload import AttemptResult
 FORWARD = (JobState.SENT, JobState.STARTING, JobState.RUNNING, JobState.HOLDING)
 RELEASES = 20
 """How often a job may be given back unstarted beyond its attempts before it is failed."""
+
+WITHOUT_CREDENTIAL = RETRIED | {Outcome.KILLED, Outcome.CREDENTIAL}
+"""Outcomes of an attempt told to end for want of its credential that come of just that."""
 
 
 class Moves:
@@ -76,6 +79,11 @@ class Moves:
             row = self.move(row, state, lease_id=lease.lease_id)
         return row
 
+    def note(self, row: JobRow, reason: Reason, message: str) -> None:
+        """Write down something that happened to a job without moving it."""
+        jobs.note(self.connection, row, Note(self._actor, self.now, reason.name, message))
+        self._changes.jobs.add(row.job_id)
+
     def end(self, row: JobRow, lease: LeaseRow, result: AttemptResult) -> JobRow:
         """End an attempt and move its job to what the outcome says."""
         if result.outcome is Outcome.OK:
@@ -83,6 +91,9 @@ class Moves:
             row = self.advance(row, lease, JobState.RUNNING)
         tries = row.tries + 1
         why = verdict(result, tries=tries, max_attempts=row.max_attempts, cancel_requested=row.cancel_requested)
+        if lease.stop_reason and result.outcome in WITHOUT_CREDENTIAL and not row.cancel_requested:
+            # The attempt did not fail by itself, so it does not count.
+            why, tries = _without_credential(row, lease), row.tries
         leases.end(self.connection, lease.lease_id, now=self.now, result=result, end_state=why.state)
         self._settle(row, lease)
         return self.move(row, why.state, why, tries=tries, result_attempt=lease.attempt)
@@ -91,6 +102,8 @@ class Moves:
         """End a lease whose payload never started; the attempt does not count."""
         if row.cancel_requested:
             why = CANCELLED
+        elif lease.stop_reason:
+            why = _without_credential(row, lease)
         elif row.attempt >= row.max_attempts + RELEASES:
             why = Verdict(
                 JobState.FAILED, Reason.ATTEMPTS_EXHAUSTED.name, f"Given back unstarted too often. {why.message}"
@@ -107,3 +120,10 @@ class Moves:
         score = broker.refund(owners.score(self.connection, row.owner_id), lease.charged, began)
         used = cores * max((self.now - began).total_seconds(), 0.0)
         owners.set_score(self.connection, row.owner_id, broker.charge(score, used, self.now))
+
+
+def _without_credential(row: JobRow, lease: LeaseRow) -> Verdict:
+    """Hold a job whose attempt ended for want of its credential; with another one meanwhile it goes on."""
+    if row.credential_id != lease.credential_id:
+        return Verdict(JobState.ACTIVATED, lease.stop_reason, "The job has got another credential meanwhile.")
+    return Verdict(JobState.HELD, lease.stop_reason, Reason[lease.stop_reason].row.text)

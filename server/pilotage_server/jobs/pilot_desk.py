@@ -30,7 +30,7 @@ from pilotage_server.jobs.notices import Changes, Notices
 from pilotage_server.jobs.outcomes import Verdict
 from pilotage_server.jobs.wrapping import KeyWrap
 from pilotage_server.principal import Principal
-from pilotage_server.store import jobs, leases, pilots, sandboxes
+from pilotage_server.store import jobs, lease_credentials, leases, pilots, sandboxes
 from pilotage_server.store.database import Database
 from pilotage_server.store.jobs import JobRow
 from pilotage_server.store.leases import LeaseRow
@@ -196,13 +196,13 @@ class PilotDesk:
         def beat(moves: Moves) -> Beat:
             pilot = self._present(moves.connection, caller, pilot_id)
             pilots.seen(moves.connection, pilot_id, moves.now)
-            return Beat(tuple(self._report(moves, caller, pilot_id, report) for report in told), pilot.drain)
+            return Beat(tuple(self._report(moves, caller, pilot, report) for report in told), pilot.drain)
 
         return await self._move("pilot", beat)
 
-    def _report(self, moves: Moves, caller: Principal, pilot_id: str, report: Report) -> Answer:
+    def _report(self, moves: Moves, caller: Principal, pilot: PilotRow, report: Report) -> Answer:
         try:
-            lease, row = self._live(moves.connection, caller, report.lease_id, pilot_id)
+            lease, row = self._live(moves.connection, caller, report.lease_id, pilot.pilot_id)
         except PilotageError as error:
             return Answer(report.lease_id, Order.LOST, None, error.reason.name)
         if report.phase is not None:
@@ -218,6 +218,10 @@ class PilotDesk:
         )
         if row.cancel_requested:
             return Answer(lease.lease_id, Order.KILL, expire, Reason.CANCELLED_BY_OWNER.name)
+        if lease.stop_reason:
+            return Answer(lease.lease_id, Order.KILL, expire, lease.stop_reason)
+        if pilot.offer.renews and lease_credentials.renewal_due(moves.connection, lease.lease_id, moves.now):
+            return Answer(lease.lease_id, Order.RENEW, expire)
         return Answer(lease.lease_id, Order.CONTINUE, expire)
 
     def _live(
@@ -228,10 +232,11 @@ class PilotDesk:
 
     async def finish(self, caller: Principal, pilot_id: str, lease_id: str, said: AttemptResult) -> JobState:
         """End an attempt and return the state its job went to; the same result again answers the same."""
-        result = reports.checked_result(said)
+        checked = reports.checked_result(said)
 
         def end(moves: Moves) -> JobState:
             lease = leases.held(moves.connection, lease_id, caller.dn, caller.thumbprint, pilot_id)
+            result = reports.as_told(checked, lease.stop_reason)
             if not lease.live:
                 return _repeated(lease, result)
             row = jobs.by_seq(moves.connection, lease.job_seq)

@@ -74,6 +74,13 @@ def checked_result(result: AttemptResult) -> AttemptResult:
     return msgspec.structs.replace(result, reason=reason, message=clean_message(result.message))
 
 
+def as_told(result: AttemptResult, stop_reason: str) -> AttemptResult:
+    """Give an attempt that was killed on the server's word the reason of that word, whatever its pilot thinks of it."""
+    if not stop_reason or result.outcome is not Outcome.KILLED:
+        return result
+    return msgspec.structs.replace(result, reason=stop_reason, message=Reason[stop_reason].row.text)
+
+
 def clean_message(text: str) -> str:
     """Return a message that cannot play tricks on a terminal."""
     return "".join(letter if letter.isprintable() else " " for letter in text[:LONGEST_MESSAGE])

@@ -16,7 +16,18 @@ from pilotage.v1 import job_pb2, pilot_pb2
 from pilotage_server.jobs.job_desk import ItemResult
 from pilotage_server.jobs.logs import Stream
 from pilotage_server.rpc.values import span, timestamp
-from pilotage_server.workload import Answer, AttemptResult, Grant, Job, JobEvent, JobSpec, Offer, Report, Usage
+from pilotage_server.workload import (
+    Answer,
+    AttemptResult,
+    Grant,
+    Job,
+    JobEvent,
+    JobProxy,
+    JobSpec,
+    Offer,
+    Report,
+    Usage,
+)
 
 PHASES = {
     pilot_pb2.ATTEMPT_PHASE_STARTING: JobState.STARTING,
@@ -197,6 +208,19 @@ def job_to(job: Job) -> job_pb2.Job:
         credential_id=job.credential_id,
         vo=job.vo,
         fqan=job.fqan,
+        proxy=None if job.proxy is None else proxy_to(job.proxy),
+    )
+
+
+def proxy_to(proxy: JobProxy) -> job_pb2.JobProxy:
+    """Return the proxy a job has, and how its renewal stands."""
+    return job_pb2.JobProxy(
+        expire_time=timestamp(proxy.expire_time),
+        next_renewal_time=_maybe(proxy.next_renewal_time),
+        issued=proxy.issued,
+        error_time=_maybe(proxy.error_time),
+        reason=proxy.reason,
+        message=proxy.message,
     )
 
 
@@ -234,6 +258,7 @@ def offer_from(message: pilot_pb2.PilotOffer) -> Offer:
         wall_seconds=math.floor(span(message.wall_time).total_seconds()),
         tags=tuple(message.tags),
         version=message.version,
+        renews=message.renews,
     )
 
 

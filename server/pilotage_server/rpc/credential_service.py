@@ -8,7 +8,7 @@ from pilotage.v1 import credential_pb2_grpc
 from pilotage.x509.keys import KeyKind
 from pilotage_server.auth.current import principal
 from pilotage_server.auth.policy import Policy, Role
-from pilotage_server.credentials.issuing import ProxyIssuer
+from pilotage_server.credentials.issuing import ProxyIssuer, Wanted
 from pilotage_server.credentials.keeper import CredentialKeeper
 from pilotage_server.rpc.guard import Context
 from pilotage_server.rpc.values import page_size, page_token, place, span, timestamp
@@ -66,26 +66,22 @@ class CredentialServicer(credential_pb2_grpc.CredentialServiceServicer):
         self, request: pb.DestroyCredentialRequest, context: Context
     ) -> pb.DestroyCredentialResponse:
         """Erase one of the caller's."""
-        stored = await self._keeper.destroy(principal(), request.credential_id)
+        caller = principal()
+        as_admin = Role.ADMIN in self._policy.roles(caller)
+        stored = await self._keeper.destroy(caller, request.credential_id, as_admin=as_admin)
         return pb.DestroyCredentialResponse(credential=_credential(stored))
 
     async def RetrieveCredential(
         self, request: pb.RetrieveCredentialRequest, context: Context
     ) -> pb.RetrieveCredentialResponse:
         """Return a proxy for the calling pilot's key."""
-        issued = await self._issuer.retrieve(
-            principal(),
-            context.peer(),
-            Secret(request.credential_token),
-            Secret(request.retrieval_key),
-            request.certificate_request,
-            span(request.lifetime),
-        )
+        issued = await self._issuer.issue(principal(), context.peer(), _wanted(request), renewal=False)
         return pb.RetrieveCredentialResponse(chain=issued.chain, expire_time=timestamp(issued.expire_time))
 
     async def RenewCredential(self, request: pb.RenewCredentialRequest, context: Context) -> pb.RenewCredentialResponse:
-        """Refuse: not built yet."""
-        raise refuse(Reason.NOT_IMPLEMENTED)
+        """Return a newer proxy for the calling pilot's key, for a payload that runs."""
+        issued = await self._issuer.issue(principal(), context.peer(), _wanted(request), renewal=True)
+        return pb.RenewCredentialResponse(chain=issued.chain, expire_time=timestamp(issued.expire_time))
 
     async def ListIssuances(self, request: pb.ListIssuancesRequest, context: Context) -> pb.ListIssuancesResponse:
         """Return a page of who got proxies of a credential."""
@@ -99,6 +95,15 @@ class CredentialServicer(credential_pb2_grpc.CredentialServiceServicer):
             issuances=[_issuance(issuance) for issuance in page],
             next_page_token=page_token(last) if last else "",
         )
+
+
+def _wanted(request: pb.RetrieveCredentialRequest | pb.RenewCredentialRequest) -> Wanted:
+    return Wanted(
+        token=Secret(request.credential_token),
+        retrieval_key=Secret(request.retrieval_key),
+        request=request.certificate_request,
+        lifetime=span(request.lifetime),
+    )
 
 
 def _place_of(stored: StoredCredential) -> Place:
@@ -117,6 +122,7 @@ def _credential(stored: StoredCredential) -> pb.Credential:
         expire_time=timestamp(stored.expire_time),
         destroy_time=timestamp(stored.destroy_time) if stored.destroy_time else None,
         limited=stored.limited,
+        revoke_time=timestamp(stored.revoke_time) if stored.revoke_time else None,
     )
 
 

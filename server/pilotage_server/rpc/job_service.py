@@ -9,6 +9,7 @@ from pilotage.secret import Secret
 from pilotage.v1 import job_pb2 as pb
 from pilotage.v1 import job_pb2_grpc
 from pilotage_server.auth.current import principal
+from pilotage_server.jobs.credential_desk import CredentialDesk
 from pilotage_server.jobs.job_desk import JobDesk
 from pilotage_server.jobs.sandboxes import SandboxStore
 from pilotage_server.rpc import convert_jobs as convert
@@ -19,8 +20,9 @@ from pilotage_server.rpc.values import page_size
 class JobServicer(job_pb2_grpc.JobServiceServicer):
     """What owners do with their jobs."""
 
-    def __init__(self, desk: JobDesk, sandboxes: SandboxStore) -> None:
+    def __init__(self, desk: JobDesk, credentials: CredentialDesk, sandboxes: SandboxStore) -> None:
         self._desk = desk
+        self._credentials = credentials
         self._sandboxes = sandboxes
 
     async def SubmitJobs(self, request: pb.SubmitJobsRequest, context: Context) -> pb.SubmitJobsResponse:
@@ -31,6 +33,7 @@ class JobServicer(job_pb2_grpc.JobServiceServicer):
             [convert.spec_from(spec) for spec in request.specs],
             request.credential_id,
             Secret(request.retrieval_key),
+            hold=request.hold,
         )
         return pb.SubmitJobsResponse(job_ids=job_ids)
 
@@ -61,6 +64,13 @@ class JobServicer(job_pb2_grpc.JobServiceServicer):
         """Cancel jobs, one result each."""
         results = await self._desk.cancel(principal(), list(request.job_ids))
         return pb.CancelJobsResponse(results=[convert.item_to(item) for item in results])
+
+    async def RebindCredential(
+        self, request: pb.RebindCredentialRequest, context: Context
+    ) -> pb.RebindCredentialResponse:
+        """Give jobs that wait for a credential this one."""
+        done = await self._credentials.rebind(principal(), request.credential_id, Secret(request.retrieval_key))
+        return pb.RebindCredentialResponse(released=done.released, still_held=done.still_held)
 
     async def RetryJobs(self, request: pb.RetryJobsRequest, context: Context) -> pb.RetryJobsResponse:
         """Refuse: a later release makes jobs anew."""

@@ -24,6 +24,7 @@ class StoredCredential(msgspec.Struct, frozen=True):
     create_time: datetime.datetime
     expire_time: datetime.datetime
     destroy_time: datetime.datetime | None = None
+    revoke_time: datetime.datetime | None = None
 
 
 class Issuance(msgspec.Struct, frozen=True):
@@ -51,9 +52,13 @@ class Place(msgspec.Struct, frozen=True, array_like=True):
 
 COLUMNS = "credential_id, owner_dn, name, vo, fqans, key_kind, limited, chain, create_time, expire_time, destroy_time"
 INSERT = f"INSERT INTO credentials ({COLUMNS}, sealed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
-BY_ID = f"SELECT {COLUMNS} FROM credentials WHERE credential_id = ?"  # noqa: S608
+SELECT = f"SELECT {COLUMNS}, revoke_time FROM credentials LEFT JOIN revocations USING (credential_id)"  # noqa: S608
+BY_ID = f"{SELECT} WHERE credential_id = ?"
+LIVE = f"{SELECT} WHERE sealed IS NOT NULL AND expire_time > ? AND credential_id > ? ORDER BY credential_id LIMIT ?"
+REVOKED = "INSERT INTO revocations (credential_id, revoke_time) VALUES (?, ?) ON CONFLICT DO NOTHING"
+NOT_REVOKED = "DELETE FROM revocations WHERE credential_id = ?"
 OF_OWNER = (
-    f"SELECT {COLUMNS} FROM credentials WHERE owner_dn = ? AND destroy_time IS NULL"  # noqa: S608
+    f"{SELECT} WHERE owner_dn = ? AND destroy_time IS NULL"
     " AND (create_time, credential_id) < (?, ?) ORDER BY create_time DESC, credential_id DESC LIMIT ?"
 )
 SEALED = "SELECT sealed FROM credentials WHERE credential_id = ?"
@@ -107,6 +112,21 @@ def of_owner(connection: sqlite3.Connection, owner_dn: str, after: Place, limit:
     """Return an owner's credentials that were not destroyed, newest first."""
     rows = connection.execute(OF_OWNER, (owner_dn, after.microseconds, after.row_id, limit))
     return [_credential(row) for row in rows]
+
+
+def live_after(
+    connection: sqlite3.Connection, now: datetime.datetime, after: str, limit: int
+) -> list[StoredCredential]:
+    """Return credentials that could still be issued from, in the order of their ids, from one on."""
+    return [_credential(row) for row in connection.execute(LIVE, (microseconds(now), after, limit))]
+
+
+def set_revoked(connection: sqlite3.Connection, credential_id: str, now: datetime.datetime, *, revoked: bool) -> None:
+    """Note that a credential was found revoked, or that its authority took that back."""
+    if revoked:
+        connection.execute(REVOKED, (credential_id, microseconds(now)))
+    else:
+        connection.execute(NOT_REVOKED, (credential_id,))
 
 
 def sealed_key(connection: sqlite3.Connection, credential_id: str) -> bytes:
@@ -194,4 +214,5 @@ def _credential(row: sqlite3.Row) -> StoredCredential:
         create_time=from_microseconds(row[8]),
         expire_time=from_microseconds(row[9]),
         destroy_time=None if row[10] is None else from_microseconds(row[10]),
+        revoke_time=None if row[11] is None else from_microseconds(row[11]),
     )

@@ -11,7 +11,7 @@ from pilotage.reasons import Reason
 from pilotage.states import FINAL, JobState, may_move
 from pilotage_server.store import events, queue
 from pilotage_server.store.times import from_microseconds, microseconds
-from pilotage_server.workload import AttemptResult, Job, JobSpec
+from pilotage_server.workload import AttemptResult, Job, JobProxy, JobSpec
 
 
 class JobRow(msgspec.Struct, frozen=True):
@@ -70,9 +70,11 @@ FROM job JOIN owner USING (owner_id)
 """
 VIEW = """
 SELECT job.job_seq, job_id, dn, body, state, job.reason, job.message, job.attempt, cancel_requested, create_us,
-       job.start_us, job.end_us, lease.result, credential_id, vo, fqan, version
+       job.start_us, job.end_us, lease.result, job.credential_id, vo, fqan, version,
+       held.expire_us, held.renew_us, held.issued, held.error_us, held.reason, held.message
 FROM job JOIN owner USING (owner_id) JOIN job_spec ON job_spec.job_seq = job.job_seq
      LEFT JOIN lease ON lease.job_seq = job.job_seq AND lease.attempt = job.result_attempt
+     LEFT JOIN lease_credential AS held ON held.lease_id = job.lease_id
 """
 
 
@@ -86,7 +88,7 @@ def _row(found: tuple) -> JobRow:  # type: ignore[type-arg]
 
 def _view(found: tuple) -> tuple[int, Job]:  # type: ignore[type-arg]
     (seq, job_id, dn, body, state, reason, message, attempt, cancel, create, start, end, result, *rest) = found
-    credential_id, vo, fqan, version = rest
+    credential_id, vo, fqan, version, *proxy = rest
     return seq, Job(
         job_id=job_id,
         owner_dn=dn,
@@ -104,6 +106,27 @@ def _view(found: tuple) -> tuple[int, Job]:  # type: ignore[type-arg]
         vo=vo,
         fqan=fqan,
         version=version,
+        proxy=_proxy(*proxy),
+    )
+
+
+def _proxy(
+    expire: int | None,
+    renew: int | None,
+    issued: int | None,
+    error: int | None,
+    reason: str | None,
+    message: str | None,
+) -> JobProxy | None:
+    if expire is None:
+        return None
+    return JobProxy(
+        expire_time=from_microseconds(expire),
+        next_renewal_time=None if renew is None else from_microseconds(renew),
+        issued=issued or 0,
+        error_time=None if error is None else from_microseconds(error),
+        reason=reason or "",
+        message=message or "",
     )
 
 
@@ -273,3 +296,73 @@ def request_cancel(connection: sqlite3.Connection, row: JobRow) -> None:
         "UPDATE job SET cancel_requested = 1, version = version + 1 WHERE job_seq = ? AND version = ?",
         (row.job_seq, row.version),
     )
+
+
+def held_after(connection: sqlite3.Connection, owner_id: int, after: int, limit: int) -> list[JobRow]:
+    """Return an owner's held jobs that follow the number `after`, the oldest first."""
+    found = connection.execute(
+        f"{ROW} WHERE job.owner_id = ? AND state = 4 AND job_seq > ? ORDER BY job_seq LIMIT ?",
+        (owner_id, after, limit),
+    )
+    return [_row(row) for row in found]
+
+
+def waiting_with(connection: sqlite3.Connection, credential_id: str, after: int, limit: int) -> list[JobRow]:
+    """Return the activated jobs with a credential that follow the number `after`, the oldest first."""
+    found = connection.execute(
+        f"{ROW} WHERE credential_id = ? AND end_us IS NULL AND state = 3 AND job_seq > ? ORDER BY job_seq LIMIT ?",
+        (credential_id, after, limit),
+    )
+    return [_row(row) for row in found]
+
+
+def credentials_in_use(connection: sqlite3.Connection) -> list[tuple[str, str]]:
+    """Return the credentials that jobs wait for or run with, and their owners' names."""
+    return connection.execute(
+        "SELECT DISTINCT credential_id, dn FROM job INDEXED BY ix_job_credential JOIN owner USING (owner_id)"
+        " WHERE end_us IS NULL AND state <> 4"
+    ).fetchall()
+
+
+def attribute(connection: sqlite3.Connection, seq: int) -> tuple[str, str]:
+    """Return the VO and the first attribute a job was submitted with."""
+    vo, fqan = connection.execute("SELECT vo, fqan FROM job WHERE job_seq = ?", (seq,)).fetchone()
+    return str(vo), str(fqan)
+
+
+def note(connection: sqlite3.Connection, row: JobRow, said: Note) -> None:
+    """Write down something that happened to a job without moving it, for its owner to see."""
+    events.append(
+        connection,
+        row.job_seq,
+        row.state,
+        row.state,
+        time_us=microseconds(said.time),
+        attempt=row.attempt,
+        actor=said.actor,
+        reason=said.reason,
+        message=said.message,
+    )
+    touch(connection, row.job_seq)
+
+
+def touch(connection: sqlite3.Connection, seq: int) -> None:
+    """Count a change that those who watch the job should see."""
+    connection.execute("UPDATE job SET version = version + 1 WHERE job_seq = ?", (seq,))
+
+
+def rebind(
+    connection: sqlite3.Connection, row: JobRow, credential_id: str, expire: datetime.datetime, wrapped: bytes
+) -> JobRow:
+    """Give a job that is not over another credential and its wrapped key; return the row that follows."""
+    after = msgspec.structs.replace(
+        row, credential_id=credential_id, credential_expire_us=microseconds(expire), version=row.version + 1
+    )
+    changed = connection.execute(
+        "UPDATE job SET credential_id = ?, credential_expire_us = ?, version = ? WHERE job_seq = ? AND version = ?",
+        (credential_id, after.credential_expire_us, after.version, row.job_seq, row.version),
+    ).rowcount
+    if changed != 1:
+        raise refuse(Reason.TRANSITION_REFUSED, "The job has changed meanwhile; look at it and try again.")
+    connection.execute("UPDATE job_key SET wrapped = ? WHERE job_seq = ?", (wrapped, row.job_seq))
+    return after

@@ -31,6 +31,8 @@ class LeaseRow(msgspec.Struct, frozen=True):
     outcome: Outcome | None
     result: AttemptResult | None
     end_state: JobState | None
+    credential_id: str
+    stop_reason: str
 
     @property
     def live(self) -> bool:
@@ -39,16 +41,16 @@ class LeaseRow(msgspec.Struct, frozen=True):
 
 
 ROW = """
-SELECT lease_id, job_seq, attempt, lease.pilot_id, dn, thumbprint, charged, start_us, expire_us, usage, account, uid,
-       lease.end_us, outcome, result, end_state
-FROM lease JOIN pilot USING (pilot_id)
+SELECT lease_id, job_seq, attempt, lease.pilot_id, dn, thumbprint, charged, start_us, lease.expire_us, usage, account,
+       uid, lease.end_us, outcome, result, end_state, credential_id, stop_reason
+FROM lease JOIN pilot USING (pilot_id) JOIN lease_credential USING (lease_id)
 """
 
 
 # The tuples of a statement hold whatever the columns do; only this module takes them apart.
 def _row(found: tuple) -> LeaseRow:  # type: ignore[type-arg]
     lease_id, job_seq, attempt, pilot_id, dn, thumbprint, charged, start_us, expire_us, *rest = found
-    usage, account, uid, end_us, outcome, result, end_state = rest
+    usage, account, uid, end_us, outcome, result, end_state, credential_id, stop_reason = rest
     return LeaseRow(
         lease_id=lease_id,
         job_seq=job_seq,
@@ -66,6 +68,8 @@ def _row(found: tuple) -> LeaseRow:  # type: ignore[type-arg]
         outcome=None if outcome is None else Outcome(outcome),
         result=None if result is None else msgspec.json.decode(result, type=AttemptResult),
         end_state=None if end_state is None else JobState(end_state),
+        credential_id=credential_id,
+        stop_reason=stop_reason,
     )
 
 
@@ -76,6 +80,7 @@ def insert(
     job_seq: int,
     attempt: int,
     pilot_id: str,
+    credential_id: str,
     charged: float,
     now: datetime.datetime,
     expire: datetime.datetime,
@@ -85,6 +90,9 @@ def insert(
         "INSERT INTO lease (lease_id, job_seq, attempt, pilot_id, charged, start_us, expire_us, account)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, '')",
         (lease_id, job_seq, attempt, pilot_id, charged, microseconds(now), microseconds(expire)),
+    )
+    connection.execute(
+        "INSERT INTO lease_credential (lease_id, credential_id) VALUES (?, ?)", (lease_id, credential_id)
     )
 
 
@@ -139,7 +147,8 @@ def count_of_pilot(connection: sqlite3.Connection, pilot_id: str) -> int:
 def expired(connection: sqlite3.Connection, now: datetime.datetime, limit: int) -> list[LeaseRow]:
     """Return live leases whose time is over, the oldest first."""
     found = connection.execute(
-        ROW + "WHERE lease.end_us IS NULL AND expire_us <= ? ORDER BY expire_us LIMIT ?", (microseconds(now), limit)
+        ROW + "WHERE lease.end_us IS NULL AND lease.expire_us <= ? ORDER BY lease.expire_us LIMIT ?",
+        (microseconds(now), limit),
     )
     return [_row(row) for row in found]
 

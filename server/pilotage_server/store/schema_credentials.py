@@ -26,6 +26,14 @@ credentials = sa.Table(
     sa.Index("credentials_by_end", "expire_time", sqlite_where=sa.text("sealed IS NOT NULL")),
 )
 
+revocations = sa.Table(
+    "revocations",
+    metadata,
+    sa.Column("credential_id", sa.Text, sa.ForeignKey("credentials.credential_id"), primary_key=True),
+    # When this service saw it, which is later than when the authority did it.
+    sa.Column("revoke_time", sa.Integer, nullable=False),
+)
+
 issuances = sa.Table(
     "issuances",
     metadata,
@@ -42,6 +50,7 @@ issuances = sa.Table(
     sa.Column("expire_time", sa.Integer, nullable=False),
     sa.Column("peer", sa.Text, nullable=False),
     sa.Index("issuances_of_credential", "credential_id", "issue_time", "issuance_id"),
+    sa.Index("issuances_of_lease", "lease_id"),
 )
 
 used_challenges = sa.Table(

@@ -42,7 +42,10 @@ def _moves() -> str:
         for source, targets in MOVES.items()
         if targets
     )
-    return f"(from_state = 0 AND to_state IN ({int(JobState.PENDING)}, {int(JobState.DEFINED)})) OR {allowed}"
+    # Where nothing moves, something is noted, and a note says what.
+    noted = "(from_state = to_state AND reason <> '')"
+    made = f"(from_state = 0 AND to_state IN ({int(JobState.PENDING)}, {int(JobState.DEFINED)}))"
+    return f"{made} OR {allowed} OR {noted}"
 
 
 owner = Table(
@@ -115,6 +118,8 @@ job = Table(
         "job_seq",
         sqlite_where=text(f"state = {int(JobState.ACTIVATED)}"),
     ),
+    Index("ix_job_held", "owner_id", "job_seq", sqlite_where=text(f"state = {int(JobState.HELD)}")),
+    Index("ix_job_credential", "credential_id", "owner_id", "state", sqlite_where=text("end_us IS NULL")),
 )
 
 job_spec = Table(
@@ -172,6 +177,28 @@ lease = Table(
     Index("uq_lease_live", "job_seq", unique=True, sqlite_where=text("end_us IS NULL")),
     Index("ix_lease_expire", "expire_us", sqlite_where=text("end_us IS NULL")),
     Index("ix_lease_pilot", "pilot_id", sqlite_where=text("end_us IS NULL")),
+)
+
+# What a lease has to do with its credential: a row from the lease's first moment on.
+lease_credential = Table(
+    "lease_credential",
+    metadata,
+    Column("lease_id", ForeignKey("lease.lease_id"), primary_key=True),
+    Column("credential_id", Text, nullable=False),
+    # Why the payload must end: its credential is gone. Empty while it may go on.
+    Column("stop_reason", Text, nullable=False, server_default=text("''")),
+    # Of the newest proxy.
+    Column("issue_us", Integer),
+    Column("expire_us", Integer),
+    Column("issued", Integer, nullable=False, server_default=text("0")),
+    # When the pilot is told to renew; NULL when it is not.
+    Column("renew_us", Integer),
+    # The last refused renewal since the newest proxy.
+    Column("error_us", Integer),
+    Column("reason", Text, nullable=False, server_default=text("''")),
+    Column("message", Text, nullable=False, server_default=text("''")),
+    CheckConstraint("(expire_us IS NULL) = (issued = 0)", name="issued"),
+    Index("ix_lease_credential_credential", "credential_id"),
 )
 
 event = Table(

@@ -1,0 +1,78 @@
+"""The proxies of leases as JobService sees them: CredentialService tells it of each one issued, and of each refused."""
+
+import datetime
+import sqlite3
+
+import structlog
+
+from pilotage.errors import PilotageError
+from pilotage_server.clock import Clock
+from pilotage_server.jobs.broker import Broker
+from pilotage_server.jobs.moves import Moves
+from pilotage_server.jobs.notices import Changes, Notices
+from pilotage_server.jobs.renewal import next_try, renewal_time
+from pilotage_server.jobs.reports import clean_message
+from pilotage_server.store import jobs, lease_credentials, leases, pilots
+from pilotage_server.store.database import Database
+from pilotage_server.store.times import from_microseconds, microseconds
+
+log = structlog.get_logger("pilotage.leases")
+
+QUIET = datetime.timedelta(minutes=1)
+"""A pilot that asks again and again makes no more than one event a minute."""
+
+
+class LeaseProxies:
+    """Keep what the pilots' proxies are worth, and be loud about renewals that fail."""
+
+    def __init__(self, database: Database, notices: Notices, clock: Clock) -> None:
+        self._database = database
+        self._notices = notices
+        self._clock = clock
+        self._broker = Broker()
+
+    async def issued(self, lease_id: str, issue_time: datetime.datetime, expire_time: datetime.datetime) -> None:
+        """Note a proxy before its pilot gets it, so that none is out without its renewal being planned."""
+        changes = Changes()
+
+        def write(connection: sqlite3.Connection) -> None:
+            lease = leases.find(connection, lease_id)
+            if lease is None or not lease.live:
+                return
+            row = jobs.by_seq(connection, lease.job_seq)
+            renews = pilots.by_id(connection, lease.pilot_id).offer.renews and not lease.stop_reason
+            credential_ends = from_microseconds(row.credential_expire_us)
+            renew = renewal_time(lease_id, issue_time, expire_time, credential_ends) if renews else None
+            lease_credentials.issued(connection, lease_id, issue_time, expire_time, renew)
+            jobs.touch(connection, row.job_seq)
+            changes.jobs.add(row.job_id)
+
+        await self._database.write(write, committed=lambda _: self._notices.tell(changes))
+
+    async def has_proxy(self, lease_id: str) -> bool:
+        """Tell whether a live lease has had a proxy."""
+        return await self._database.read(lambda c: lease_credentials.proxy(c, lease_id)) is not None
+
+    async def renewal_failed(self, lease_id: str, error: PilotageError) -> None:
+        """Note a refused renewal where the owner sees it: on the job, as its event; and in the log."""
+        now = self._clock()
+        changes = Changes()
+        message = clean_message(error.message)
+
+        def write(connection: sqlite3.Connection) -> str | None:
+            proxy = lease_credentials.proxy(connection, lease_id)
+            if proxy is None:
+                return None
+            row = jobs.by_seq(connection, proxy.job_seq)
+            again = next_try(now, from_microseconds(proxy.expire_us)) if proxy.renew_us is not None else None
+            lease_credentials.renewal_failed(connection, lease_id, now, again, error.reason.name, message)
+            quiet = proxy.error_us is not None and microseconds(now - QUIET) < proxy.error_us
+            if not quiet or proxy.reason != error.reason.name:
+                ends = from_microseconds(proxy.expire_us)
+                text = f"The proxy was not renewed, and ends at {ends:%Y-%m-%d %H:%M} UTC. {message}"
+                Moves(connection, self._broker, changes, "server", now).note(row, error.reason, text)
+            return row.job_id
+
+        job_id = await self._database.write(write, committed=lambda _: self._notices.tell(changes))
+        if job_id is not None:
+            log.warning("proxy renewal failed", lease=lease_id, job=job_id, reason=error.reason.name, message=message)

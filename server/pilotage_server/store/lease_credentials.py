@@ -1,0 +1,89 @@
+"""What leases have to do with their credentials: the proxy the pilot holds, its renewal, and the order to stop."""
+
+import datetime
+import sqlite3
+
+import msgspec
+
+from pilotage_server.store.times import microseconds
+
+
+class LeaseProxy(msgspec.Struct, frozen=True):
+    """The newest proxy of a live lease, and how its renewal stands."""
+
+    job_seq: int
+    issue_us: int
+    expire_us: int
+    renew_us: int | None
+    error_us: int | None
+    reason: str
+
+
+def proxy(connection: sqlite3.Connection, lease_id: str) -> LeaseProxy | None:
+    """Return the proxy of a live lease; None when it has none, or is over."""
+    row = connection.execute(
+        "SELECT job_seq, issue_us, held.expire_us, renew_us, error_us, reason"
+        " FROM lease_credential AS held JOIN lease USING (lease_id)"
+        " WHERE lease_id = ? AND end_us IS NULL AND held.expire_us IS NOT NULL",
+        (lease_id,),
+    ).fetchone()
+    return None if row is None else LeaseProxy(*row)
+
+
+def issued(
+    connection: sqlite3.Connection,
+    lease_id: str,
+    issue_time: datetime.datetime,
+    expire_time: datetime.datetime,
+    renew_time: datetime.datetime | None,
+) -> None:
+    """Note a new proxy; what went wrong with the one before is over."""
+    connection.execute(
+        "UPDATE lease_credential SET issue_us = ?, expire_us = ?, renew_us = ?, issued = issued + 1,"
+        " error_us = NULL, reason = '', message = '' WHERE lease_id = ?",
+        (
+            microseconds(issue_time),
+            microseconds(expire_time),
+            None if renew_time is None else microseconds(renew_time),
+            lease_id,
+        ),
+    )
+
+
+def renewal_failed(
+    connection: sqlite3.Connection,
+    lease_id: str,
+    now: datetime.datetime,
+    again: datetime.datetime | None,
+    reason: str,
+    message: str,
+) -> None:
+    """Note that a renewal was refused, and when the pilot should try again."""
+    connection.execute(
+        "UPDATE lease_credential SET renew_us = ?, error_us = ?, reason = ?, message = ? WHERE lease_id = ?",
+        (None if again is None else microseconds(again), microseconds(now), reason, message, lease_id),
+    )
+
+
+def renewal_due(connection: sqlite3.Connection, lease_id: str, now: datetime.datetime) -> bool:
+    """Return whether the proxy of a lease is to be renewed now."""
+    query = "SELECT 1 FROM lease_credential WHERE lease_id = ? AND renew_us <= ?"
+    return connection.execute(query, (lease_id, microseconds(now))).fetchone() is not None
+
+
+def stop(connection: sqlite3.Connection, credential_id: str, reason: str) -> int:
+    """Have every live lease that was given with this credential ended; return how many are new to it."""
+    return connection.execute(
+        "UPDATE lease_credential SET stop_reason = ?, renew_us = NULL WHERE credential_id = ? AND stop_reason = ''"
+        " AND EXISTS (SELECT 1 FROM lease WHERE lease.lease_id = lease_credential.lease_id AND end_us IS NULL)",
+        (reason, credential_id),
+    ).rowcount
+
+
+def stopping(connection: sqlite3.Connection, owner_id: int) -> list[tuple[int, str]]:
+    """Return number and credential of an owner's jobs whose attempts must end for want of a credential."""
+    return connection.execute(
+        "SELECT job.job_seq, held.credential_id FROM lease JOIN lease_credential AS held USING (lease_id)"
+        " JOIN job ON job.job_seq = lease.job_seq WHERE lease.end_us IS NULL AND stop_reason <> '' AND owner_id = ?",
+        (owner_id,),
+    ).fetchall()
