@@ -19,6 +19,12 @@ pytestmark = pytest.mark.root
 SH = os.path.realpath("/bin/sh")
 
 
+@pytest.fixture(autouse=True)
+def _alone(rig: HelperRig) -> Iterator[None]:
+    yield
+    rig.end_calls()
+
+
 @pytest.fixture(params=["auto", "off"])
 def tracking(rig: HelperRig, request: pytest.FixtureRequest) -> Iterator[str]:
     """Both ways to find a payload's processes."""
@@ -83,7 +89,7 @@ def test_what_the_payload_leaves_running_is_killed(rig: HelperRig, tracking: str
 
 def test_the_whole_tree_is_gone_soon_after_the_front_is_killed(rig: HelperRig, tracking: str) -> None:
     process = started(rig, rig.attack("hydra"), "heads", 6)
-    assert len(rig.processes()) == 7
+    assert rig.wait(lambda: len(rig.processes()) == 7)
     before = len(rig.audit())
     process.kill()
     start = time.monotonic()

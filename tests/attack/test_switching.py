@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from support.helper_rig import ANALYSIS, EXTRA_GROUP, PILOT, SECOND_PILOT, VERIFIER, HelperRig
+from support.helper_rig import ANALYSIS, EXTRA_GROUP, PILOT, POOL, SECOND_PILOT, VERIFIER, HelperRig
 
 pytestmark = pytest.mark.root
 SH = os.path.realpath("/bin/sh")
@@ -46,7 +46,7 @@ def test_nothing_is_leased_by_a_refusal(rig: HelperRig) -> None:
     rig.release_all()
     with rig.configured("", change=lambda text: text.replace("min_uid = 1000", "min_uid = 4000000")):
         assert rig.run("/usr/bin/id", proxy=rig.proxy(2)).reason == "ACCOUNT_FORBIDDEN"
-    with rig.configured("", change=lambda text: text.replace("accounts = pgtpool*", "accounts = other*")):
+    with rig.configured("", change=lambda text: text.replace(f"accounts = {POOL}*", "accounts = other*")):
         assert rig.run("/usr/bin/id", proxy=rig.proxy(2)).reason == "CALLER_ACCOUNT_BOUNDS"
     assert {path.name for path in rig.gridmapdir.iterdir()} <= {*rig.pools, ".pilotage.lock"}
 
@@ -62,7 +62,7 @@ def test_an_account_without_a_section_may_not_call(rig: HelperRig) -> None:
 
 
 def test_a_caller_is_bound_to_its_vos_and_groups(rig: HelperRig) -> None:
-    with rig.mapped('"/*" .pgtpool\n'):
+    with rig.mapped(f'"/*" .{POOL}\n'):
         done = rig.run("/usr/bin/id", proxy=rig.proxy(vo="other", fqans=("/other",)))
         assert (done.code, done.reason) == (203, "CALLER_VO_BOUNDS")
         with rig.configured(change=lambda text: text + "fqans = /demo/Role=production\n"):

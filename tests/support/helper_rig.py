@@ -1,15 +1,15 @@
 """The real setuid helper, built, installed and given accounts, for tests that run as root.
 
-Everything lies below one root-owned prefix and is removed at the end, also after failures. One session at a
-time: the accounts have fixed names, so a session that was killed is tidied up by the next one.
+Everything lies below one root-owned prefix and is removed at the end, also after failures. Accounts and prefix
+carry the session's pid, so sessions do not meet; what a killed session left is tidied up by the next one.
 """
 
 import contextlib
-import fcntl
 import grp
 import json
 import os
 import pwd
+import re
 import shutil
 import subprocess
 import time
@@ -21,10 +21,9 @@ import pytest
 from toygrid import Identity, ToyGrid
 
 ROOT = Path(__file__).resolve().parents[2]
-LOCK = Path("/run/pilotage-helper-rig.lock")
-PILOT, SECOND_PILOT, VERIFIER = "pgt-pilot", "pgt-pilot2", "pgt-verify"
-EXTRA_GROUP = "pgt-extra"
-POOL = "pgtpool"
+OURS = f"pgt{os.getpid()}-"
+PILOT, SECOND_PILOT, VERIFIER, EXTRA_GROUP = (f"{OURS}{name}" for name in ("pilot", "pilot2", "verify", "extra"))
+POOL = f"{OURS}pool"
 POOL_SIZE = 12
 ANALYSIS = "/demo/Role=analysis"
 CONFIG = """\
@@ -98,6 +97,7 @@ class HelperRig:
         self.grid = ToyGrid(prefix / "grid")
         self.owners = [self.grid.user(f"owner {n}") for n in range(1, 4)]
         self._proxies: dict[tuple[str, str, str], Path] = {}
+        self.calls: list[subprocess.Popen[bytes]] = []
         self.map(f'"{ANALYSIS}" .{POOL}\n"/demo" .{POOL}\n')
         self.configure()
 
@@ -225,7 +225,7 @@ class HelperRig:
         """Start the helper as the pilot's account, with its groups; `prepare` runs as it just before."""
         entry = pwd.getpwnam(user)
         groups = [group.gr_gid for group in grp.getgrall() if user in group.gr_mem]
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [*program, str(self.program), *arguments],
             user=entry.pw_uid,
             group=entry.pw_gid,
@@ -238,6 +238,17 @@ class HelperRig:
             env=environment or {"PATH": "/usr/bin:/bin"},
             preexec_fn=prepare,
         )
+        self.calls.append(process)
+        return process
+
+    def end_calls(self) -> None:
+        """End what a failed test left running, so that it fails alone."""
+        for process in self.calls:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+                self.wait(lambda: self.processes() == [])
+        self.calls.clear()
 
     def run(
         self,
@@ -304,23 +315,29 @@ class HelperRig:
             time.sleep(0.005)
         return True
 
-    def remove(self) -> None:
-        """Take everything down."""
-        remove_accounts()
-        shutil.rmtree(self.prefix, ignore_errors=True)
+
+def is_over(name: str) -> bool:
+    """Tell whether an account, group or prefix is this session's, or of one that is no more."""
+    found = re.match(r"pgt(\d+)-|pilotage-rig-(\d+)$", name)
+    if found is None:
+        return False
+    pid = found.group(1) or found.group(2)
+    return int(pid) == os.getpid() or not Path(f"/proc/{pid}").exists()
 
 
-def remove_accounts() -> None:
-    """Remove the accounts and their processes, of this session or of one that was killed; nobody else's."""
-    fixed = {PILOT, SECOND_PILOT, VERIFIER, *(f"{POOL}{n:02}" for n in range(1, POOL_SIZE + 1))}
-    for entry in [entry for entry in pwd.getpwall() if entry.pw_name in fixed]:
+def tidy_up() -> None:
+    """Remove accounts, their processes and files, of this session and of killed ones; nobody else's."""
+    for entry in [entry for entry in pwd.getpwall() if is_over(entry.pw_name)]:
         for folder in Path("/proc").iterdir():
             with contextlib.suppress(OSError):
                 if folder.name.isdigit() and os.stat(folder).st_uid == entry.pw_uid:
                     os.kill(int(folder.name), 9)
         command("userdel", "-f", entry.pw_name)
-    for group in [group.gr_name for group in grp.getgrall() if group.gr_name in {EXTRA_GROUP, *fixed}]:
+    for group in [group.gr_name for group in grp.getgrall() if is_over(group.gr_name)]:
         command("groupdel", group)
+    for prefix in Path("/opt").glob("pilotage-rig-*"):
+        if is_over(prefix.name):
+            shutil.rmtree(prefix, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
@@ -330,17 +347,10 @@ def rig() -> Iterator[HelperRig]:
         pytest.skip("needs root: it makes accounts and installs the setuid helper")
     if shutil.which("useradd") is None or shutil.which("voms-proxy-fake") is None:
         pytest.skip("needs useradd and voms-proxy-fake: see deploy/packages.txt")
-    with LOCK.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        remove_accounts()
-        for old in Path("/opt").glob("pilotage-rig-*"):
-            shutil.rmtree(old, ignore_errors=True)
-        prefix = Path(f"/opt/pilotage-rig-{os.getpid()}")
-        if os.statvfs("/opt").f_flag & os.ST_NOSUID:
-            pytest.skip("needs a file system without nosuid at /opt")
-        try:
-            made = HelperRig(prefix)
-            yield made
-        finally:
-            remove_accounts()
-            shutil.rmtree(prefix, ignore_errors=True)
+    if os.statvfs("/opt").f_flag & os.ST_NOSUID:
+        pytest.skip("needs a file system without nosuid at /opt")
+    tidy_up()
+    try:
+        yield HelperRig(Path(f"/opt/pilotage-rig-{os.getpid()}"))
+    finally:
+        tidy_up()

@@ -104,7 +104,9 @@ hear(const struct run *run, int monitor, int *code)
 
 	memset(&message, 0, sizeof(message));
 	n = recv(monitor, &message, sizeof(message), 0);
-	if (n == -1 && errno == EINTR)
+	/* A monitor that ended before it read our last signal resets the
+	 * socket; what it said before is still to be had. */
+	if (n == -1 && (errno == EINTR || errno == ECONNRESET))
 		return 1;
 	if (n < (ssize_t)offsetof(struct message, text))
 		return 0;

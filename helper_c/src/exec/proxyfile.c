@@ -26,7 +26,7 @@ judge(const struct stat *st, uid_t owner)
 	if ((st->st_mode & 077) != 0)
 		return "group or others have rights on it";
 	if (st->st_nlink != 1)
-		return "it has more than one link";
+		return "it does not have exactly one link";
 	if (st->st_size < 1 || st->st_size > PIL_INPUT_MAX)
 		return "empty or larger than 256 KiB";
 	return NULL;
