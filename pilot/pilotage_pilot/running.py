@@ -13,7 +13,7 @@ import msgspec
 from pilotage_pilot.dialogue import Dialogue, Manifest, Outputs
 from pilotage_pilot.outcomes import Cause, Ending
 from pilotage_pilot.streams import LogStream
-from pilotage_pilot.switch import Helper, Run, Started, read_pipe
+from pilotage_pilot.switch import Helper, Run, Started
 
 PIPE_BYTES = 64 << 10
 WIRE_BYTES = 256 << 10
@@ -87,7 +87,7 @@ async def run_payload(
         listener = asyncio.create_task(dialogue.listen(target, manifest.max_output_bytes))
         tasks = [listener, asyncio.create_task(dialogue.send(manifest, source))]
         for log, name in zip(logs, ("output", "errors"), strict=True):
-            tasks.append(asyncio.create_task(log.read(await read_pipe(run.ends.take(name), PIPE_BYTES))))
+            tasks.append(asyncio.create_task(log.read(await run.pipe(name, PIPE_BYTES))))
         code = await _watch(run, dialogue, clocks, stop, watcher)
         await asyncio.wait(tasks, timeout=LAST_WORDS_SECONDS)
         ending = Ending(

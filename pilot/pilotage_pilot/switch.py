@@ -124,7 +124,7 @@ class Status:
         elif isinstance(line, Refused) and not (over or self.started):
             self.refused = line
         else:
-            raise refuse(Reason.HELPER_SYSTEM, f"The helper's status line {type(line).__name__!r} is out of turn.")
+            raise refuse(Reason.HELPER_SYSTEM, f"The helper's status line is out of turn: {line}"[:500])
 
 
 class Run:
@@ -134,17 +134,29 @@ class Run:
     payload takes them over.
     """
 
-    def __init__(self, process: asyncio.subprocess.Process, status: asyncio.StreamReader, ends: "Ends") -> None:
+    def __init__(self, process: asyncio.subprocess.Process, ends: "Ends") -> None:
         self.process = process
         self.ends = ends
+        self._pipes: list[asyncio.ReadTransport] = []
         self.status = Status()
         self.fault: PilotageError | None = None
         self.started = asyncio.Event()
         """Set at the first status line, or when there will be none."""
-        self._reader = asyncio.create_task(self._read(status))
+        self._reader = asyncio.create_task(self._read())
 
-    async def _read(self, reader: asyncio.StreamReader) -> None:
+    async def pipe(self, name: str, limit: int) -> asyncio.StreamReader:
+        """Return a reader of one of the pipes; at most twice `limit` bytes wait in it."""
+        reader = asyncio.StreamReader(limit=limit)
+        file = os.fdopen(self.ends.take(name), "rb", 0)
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), file
+        )
+        self._pipes.append(transport)
+        return reader
+
+    async def _read(self) -> None:
         try:
+            reader = await self.pipe("status", MAX_LINE)
             for _ in range(MAX_LINES):
                 line = await reader.readline()
                 if not line:
@@ -183,6 +195,8 @@ class Run:
         if self.process.returncode is None:
             self._signal(signal.SIGKILL)
         self._reader.cancel()
+        for pipe in self._pipes:
+            pipe.close()
         self.ends.close()
 
     def _signal(self, number: signal.Signals) -> None:
@@ -220,15 +234,6 @@ class Ends:
         self.close_inner()
         while self.outer:
             os.close(self.outer.popitem()[1])
-
-
-async def read_pipe(fd: int, limit: int) -> asyncio.StreamReader:
-    """Return a reader that owns a pipe's end; at most twice `limit` bytes wait in it."""
-    reader = asyncio.StreamReader(limit=limit)
-    await asyncio.get_running_loop().connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(fd, "rb", 0)
-    )
-    return reader
 
 
 class Helper:
@@ -296,4 +301,4 @@ class Helper:
         except OSError as error:
             raise refuse(Reason.HELPER_NOT_INSTALLED, f"{self.path} cannot be started: {error.strerror}") from error
         ends.close_inner()
-        return Run(process, await read_pipe(ends.take("status"), MAX_LINE), ends)
+        return Run(process, ends)
