@@ -1,6 +1,7 @@
 """What every test may stand on: the rule for tests that need root, and one installed stage."""
 
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,12 @@ from support.helper_rig import rig as rig
 
 ROOT = Path(__file__).resolve().parent.parent
 STAGE = Path("/opt/pilotage-test")
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C mean what it means at a terminal: a shell starts background jobs with SIGINT ignored, for good."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -211,7 +211,10 @@ def test_an_interrupted_wait_ends_with_130(alice_shell: Shell) -> None:
         assert process.stderr is not None
         assert "is activated" in process.stderr.readline()
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=30)
+        try:
+            out, err = process.communicate(timeout=30)
+        finally:
+            process.kill()
     assert (process.returncode, out, err) == (130, "", "pilotage: interrupted\n")
 
 
