@@ -26,13 +26,14 @@ from pilotage.interceptors import STALE
 from pilotage.jobs import Caller, ItemResult, Job, JobEvent, JobSpec, LogChunk, LogStream
 from pilotage.login import IdentitySource
 from pilotage.reasons import Reason
+from pilotage.secret import Secret
 from pilotage.states import JobState
 from pilotage.transfer import download, upload
 from pilotage.transport import open_channel
 from pilotage.trust import find_ca_dir
 from pilotage.v1 import auth_pb2, auth_pb2_grpc, job_pb2, job_pb2_grpc
 from pilotage.wire_errors import translated
-from pilotage.x509.files import LocalIdentity, find_identity
+from pilotage.x509.files import Ask, LocalIdentity, find_identity
 from pilotage.x509.keys import KeyKind
 
 CALL_SECONDS = 60.0
@@ -60,9 +61,14 @@ class Client:
         audience: str | None = None,
         environ: Mapping[str, str] | None = None,
         say: Callable[[str], None] = lambda _: None,
+        ask: Ask | None = None,
     ) -> None:
         environ = os.environ if environ is None else environ
-        self._source = identity if identity is not None else lambda: find_identity(environ, os.geteuid())
+        if identity is None:
+            asked = remembered(ask)
+            self._source: IdentitySource = lambda: find_identity(environ, os.geteuid(), asked)
+        else:
+            self._source = identity
         self._channel = open_channel(
             server, ca_dir=ca_dir or find_ca_dir(environ), identity=self._source, audience=audience
         )
@@ -72,6 +78,9 @@ class Client:
         self.credentials = Credentials(
             self._channel, self.identity, self.whoami, home / "retrieval-keys" if home else None, say
         )
+        if ask is not None:
+            # Logins happen in gRPC's threads: whoever has to be asked is asked here, once.
+            self.identity()
 
     def __enter__(self) -> "Client":
         return self
@@ -280,6 +289,20 @@ def no_outputs(job: Job) -> PilotageError:
     """Return the refusal to fetch what a job has not brought."""
     why = f" ({job.reason})" if job.reason else ""
     return refuse(Reason.SANDBOX_NOT_FOUND, f"Job {job.job_id} has brought no outputs; it is {job.state.label}{why}.")
+
+
+def remembered(ask: Ask | None) -> Ask | None:
+    """Ask for each file's pass phrase once: an identity is loaded anew for each login."""
+    if ask is None:
+        return None
+    known: dict[Path, Secret] = {}
+
+    def again(path: Path) -> Secret:
+        if path not in known:
+            known[path] = ask(path)
+        return known[path]
+
+    return again
 
 
 class _Outage:

@@ -18,8 +18,9 @@ from pilotage.delegation import (
     told,
     told_of_jobs,
 )
-from pilotage.errors import PilotageError
+from pilotage.errors import PilotageError, refuse
 from pilotage.jobs import Caller, Credential, Issuance, Rebound
+from pilotage.reasons import Reason
 from pilotage.v1 import credential_pb2, credential_pb2_grpc, job_pb2_grpc
 from pilotage.wire_errors import translated
 from pilotage.x509.files import LocalIdentity
@@ -114,6 +115,14 @@ class Credentials:
         request = credential_pb2.GetCredentialRequest(credential_id=credential_id)
         with translated():
             return convert.credential(self._stub.GetCredential(request, timeout=CALL_SECONDS).credential)
+
+    def find(self, text: str) -> Credential:
+        """Return one of the caller's credentials by its id, or by a name that only one has."""
+        named = [one for one in self.list() if one.name == text] if text else []
+        if len(named) > 1:
+            ids = ", ".join(one.credential_id for one in named)
+            raise refuse(Reason.INVALID_ARGUMENT, f"{len(named)} credentials are named {text!r}: {ids}; give an id.")
+        return named[0] if named else self.get(text)
 
     def destroy(self, credential_id: str) -> Credential:
         """Make the service forget a credential at once, and forget its retrieval key here."""

@@ -53,13 +53,13 @@ class Shell:
             "PILOTAGE_SERVER": rig.target,
         }
 
-    def run(self, *words: str, environ: Mapping[str, str] | None = None) -> Done:
+    def run(self, *words: str, environ: Mapping[str, str] | None = None, typed: str = "") -> Done:
         """Run a command in this process."""
         here = Path.cwd()
         os.chdir(self.home)
         cleared = dict.fromkeys((name for name in os.environ if name.startswith(("XDG_", "PILOTAGE_"))), None)
         try:
-            result = CliRunner().invoke(cli, words, env={**cleared, **self.environ, **(environ or {})})
+            result = CliRunner().invoke(cli, words, typed, env={**cleared, **self.environ, **(environ or {})})
         finally:
             os.chdir(here)
         if result.exception is not None and not isinstance(result.exception, SystemExit):
@@ -377,6 +377,68 @@ def test_credentials_are_told_about_but_never_shown(alice_shell: Shell) -> None:
         "FROM",
     ]
     assert json.loads(alice_shell.ok("credential", "list", "--json"))[0]["credential_id"] == credential_id
+
+
+@pytest.fixture
+def encrypted(alice: Identity, tmp_path: Path) -> Path:
+    """Alice's certificate and key in one PKCS#12 file with a pass phrase."""
+    path = tmp_path / "alice.p12"
+    command: list[str | Path] = [
+        "openssl",
+        "pkcs12",
+        "-export",
+        "-in",
+        alice.cert_path,
+        "-inkey",
+        alice.key_path,
+        "-out",
+        path,
+    ]
+    subprocess.run([*command, "-passout", "pass:open sesame"], check=True, capture_output=True)
+    path.chmod(0o600)
+    return path
+
+
+def test_a_credential_is_delegated_from_an_encrypted_certificate(
+    make_rig: Callable[..., Rig], alice: Identity, alice_proxy: Path, encrypted: Path, tmp_path: Path
+) -> None:
+    rig = make_rig(roles={"owner": [alice.dn]})
+    shell = Shell(rig, alice_proxy, tmp_path / "home")
+    made = shell.run("credential", "delegate", "--from", str(encrypted), "--name", "eec", typed="open sesame\n")
+    assert made.code == 0, made.err
+    assert f"Pass phrase of {encrypted}" in made.err
+    assert "open sesame" not in made.out + made.err
+    document = json.loads(shell.ok("credential", "show", "eec", "--json"))
+    assert (document["credential_id"], document["fqans"]) == (made.out.strip(), [])
+    wrong = shell.run("credential", "delegate", "--from", str(encrypted), typed="guess\n")
+    assert (wrong.code, "the pass phrase does not open it" in wrong.err) == (4, True)
+    none = shell.run("credential", "delegate", "--from", str(encrypted))
+    assert (none.code, "no pass phrase was given" in none.err) == (4, True)
+
+
+def test_every_command_asks_once_for_an_encrypted_identity(
+    make_rig: Callable[..., Rig], alice: Identity, alice_proxy: Path, encrypted: Path, tmp_path: Path
+) -> None:
+    rig = make_rig(roles={"owner": [alice.dn]})
+    shell = Shell(rig, alice_proxy, tmp_path / "home")
+    environ = {"X509_USER_PROXY": str(encrypted)}
+    done = shell.run("submit", "--", "/bin/true", environ=environ, typed="open sesame\n")
+    assert done.code == 0, done.err
+    assert done.err.count("Pass phrase") == 1
+
+
+def test_credentials_are_known_by_their_names(alice_shell: Shell) -> None:
+    first = alice_shell.ok("credential", "delegate", "--name", "a", "--key", "ec").strip()
+    second = alice_shell.ok("credential", "delegate", "--name", "b", "--key", "ec").strip()
+    third = alice_shell.ok("credential", "delegate", "--name", "b", "--key", "ec").strip()
+    assert json.loads(alice_shell.ok("credential", "show", "a", "--json"))["credential_id"] == first
+    both = alice_shell.run("credential", "destroy", "b")
+    assert both.code == 2
+    assert second in both.err
+    assert third in both.err
+    alice_shell.ok("credential", "destroy", "a", second)
+    job_id = alice_shell.ok("submit", "--credential", "b", "--", "/bin/true").strip()
+    assert json.loads(alice_shell.ok("show", job_id, "--json"))["credential_id"] == third
 
 
 def test_an_array_of_jobs_shares_one_sandbox(alice_shell: Shell) -> None:

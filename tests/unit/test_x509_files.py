@@ -1,17 +1,22 @@
 """Identity files: found in the order of grid tools, and refused when they are not private."""
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import pkcs12
 from toygrid import ToyGrid
 
 import pilotage_helper
 from pilotage.errors import CredentialFileError, PilotageError
 from pilotage.reasons import Reason
+from pilotage.secret import Secret
 from pilotage.x509 import files
-from pilotage.x509.files import find_identity, load_identity, proxy_path, write_private, write_proxy
+from pilotage.x509.files import LocalIdentity, find_identity, load_identity, proxy_path, write_private, write_proxy
 from pilotage.x509.names import slash_form
 
 
@@ -182,3 +187,112 @@ def test_names_are_written_as_the_verifier_does(cn: str, grid: ToyGrid) -> None:
     options = pilotage_helper.VerifyOptions(ca_dir=grid.ca_dir, voms_dir=grid.voms_dir)
     verified = pilotage_helper.verify_pem(who.cert_path.read_bytes(), options)
     assert slash_form(load_identity(who.cert_path, who.key_path).chain[0].subject) == verified.dn
+
+
+# encrypted keys and PKCS#12
+
+
+PASSPHRASE = Secret("open sesame")
+
+
+@pytest.fixture(scope="module")
+def dave(grid: ToyGrid) -> LocalIdentity:
+    who = grid.user("Dave")
+    return load_identity(who.cert_path, who.key_path)
+
+
+def encrypted_pem(identity: LocalIdentity, folder: Path) -> tuple[Path, Path]:
+    """Write a certificate and its key as ~/.globus holds them: the key encrypted."""
+    pem = serialization.Encoding.PEM
+    sealed = serialization.BestAvailableEncryption(PASSPHRASE.reveal())
+    key = identity.key.private_bytes(pem, serialization.PrivateFormat.PKCS8, sealed)
+    write_private(folder / "usercert.pem", identity.chain[0].public_bytes(pem))
+    write_private(folder / "userkey.pem", key)
+    return folder / "usercert.pem", folder / "userkey.pem"
+
+
+def pkcs12_file(identity: LocalIdentity, path: Path, passphrase: Secret | None = PASSPHRASE, *others: Path) -> Path:
+    """Write a PKCS#12 file as OpenSSL and browsers do, with other certificates beside."""
+    more = [x509.load_pem_x509_certificate(other.read_bytes()) for other in others]
+    sealed = (
+        serialization.NoEncryption()
+        if passphrase is None
+        else serialization.BestAvailableEncryption(passphrase.reveal())
+    )
+    assert isinstance(identity.key, rsa.RSAPrivateKey)
+    write_private(path, pkcs12.serialize_key_and_certificates(b"dave", identity.key, identity.chain[0], more, sealed))
+    return path
+
+
+def test_an_encrypted_key_is_opened_with_the_pass_phrase_of_a_person(dave: LocalIdentity, tmp_path: Path) -> None:
+    certificate, key = encrypted_pem(dave, tmp_path)
+    asked: list[Path] = []
+
+    def ask(path: Path) -> Secret:
+        asked.append(path)
+        return PASSPHRASE
+
+    assert load_identity(certificate, key, ask=ask).key.private_numbers() == dave.key.private_numbers()
+    assert asked == [key]
+    assert "nobody can be asked here" in why_not(certificate, key)
+
+
+def test_a_wrong_pass_phrase_is_told(dave: LocalIdentity, tmp_path: Path) -> None:
+    for files_given in (encrypted_pem(dave, tmp_path), (pkcs12_file(dave, tmp_path / "dave.p12"), None)):
+        with pytest.raises(CredentialFileError, match="the pass phrase does not open it") as caught:
+            load_identity(*files_given, ask=lambda _: Secret("guess"))
+        assert "guess" not in str(caught.value)
+
+
+def test_a_key_in_the_clear_asks_for_nothing(dave: LocalIdentity, proxy: Path, tmp_path: Path) -> None:
+    def ask(path: Path) -> Secret:
+        raise AssertionError(path)
+
+    load_identity(proxy, ask=ask)
+    load_identity(pkcs12_file(dave, tmp_path / "open.p12", None), ask=ask)
+
+
+def test_a_pkcs12_file_is_a_certificate_and_its_key(dave: LocalIdentity, grid: ToyGrid, tmp_path: Path) -> None:
+    anchors = sorted(grid.ca_dir.glob("*.0"))[:1]
+    path = pkcs12_file(dave, tmp_path / "dave.PFX", PASSPHRASE, *anchors)
+    found = load_identity(path, ask=lambda _: PASSPHRASE)
+    assert found.chain == dave.chain
+    assert found.key.private_numbers() == dave.key.private_numbers()
+    assert "nobody can be asked" in why_not(path)
+    path.chmod(0o644)
+    assert f"chmod 600 {path}" in why_not(path)
+    write_private(path, b"no such thing")
+    with pytest.raises(CredentialFileError, match="the pass phrase does not open it"):
+        load_identity(path, ask=lambda _: PASSPHRASE)
+
+
+def test_what_openssl_exports_is_read(dave: LocalIdentity, grid: ToyGrid, tmp_path: Path) -> None:
+    who = grid.user("Erin")
+    path = tmp_path / "erin.p12"
+    command: list[str | Path] = [
+        "openssl",
+        "pkcs12",
+        "-export",
+        "-in",
+        who.cert_path,
+        "-inkey",
+        who.key_path,
+        "-out",
+        path,
+    ]
+    subprocess.run([*command, "-passout", "pass:open sesame"], check=True, capture_output=True)
+    path.chmod(0o600)
+    assert slash_form(load_identity(path, ask=lambda _: PASSPHRASE).chain[0].subject) == who.dn
+
+
+def test_a_home_with_a_pkcs12_file_is_enough(dave: LocalIdentity, tmp_path: Path) -> None:
+    folder = tmp_path / ".globus"
+    folder.mkdir()
+    pkcs12_file(dave, folder / "usercred.p12")
+    uid = os.geteuid() + 54321
+    places = [place for place in files.identity_places({"HOME": str(tmp_path)}, uid) if place.taken]
+    assert [place.certificate for place in places] == [folder / "usercred.p12"]
+    found = files.load_place(places[0], os.geteuid(), lambda _: PASSPHRASE)
+    assert found.chain == dave.chain
+    named = files.identity_places({"X509_USER_CERT": str(folder / "usercred.p12")}, uid)
+    assert [place.certificate for place in named if place.taken] == [folder / "usercred.p12"]

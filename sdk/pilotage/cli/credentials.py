@@ -1,11 +1,13 @@
 """`pilotage credential ...`: what the service keeps for you."""
 
 import datetime
+from pathlib import Path
 
 import click
 
-from pilotage.cli.session import Group, Session, connected, say
+from pilotage.cli.session import Group, Session, ask_passphrase, connected, say
 
+FILE = click.Path(dir_okay=False, path_type=Path)
 JSON = click.option("--json", "as_json", is_flag=True, help="Same as -o json.")
 FORM = click.option(
     "-o", "--format", "form", type=click.Choice(["text", "json"]), default="text", help="Form of the answer."
@@ -28,15 +30,44 @@ def credential() -> None:
 @click.option("--hours", type=click.FloatRange(min=0, min_open=True), help="Life; never beyond that of your own proxy.")
 @click.option("--name", help="Name, to keep several apart.")
 @click.option("--key", type=click.Choice(["rsa", "ec"]), help="Kind of key; every grid tool takes rsa.")
+@click.option(
+    "--from", "source", type=FILE, metavar="FILE", help="Proxy, certificate or PKCS#12 file to delegate from."
+)
+@click.option(
+    "--from-key", "source_key", type=FILE, metavar="FILE", help="The key of that certificate, if it is apart."
+)
 @JSON
 @connected
-def delegate(session: Session, *, hours: float | None, name: str | None, key: str | None, as_json: bool) -> None:
-    """Delegate a credential now; print its id. (`submit` does so by itself when it must.)"""
+def delegate(
+    session: Session,
+    *,
+    hours: float | None,
+    name: str | None,
+    key: str | None,
+    source: Path | None,
+    source_key: Path | None,
+    as_json: bool,
+) -> None:
+    """Delegate a credential now; print its id. (`submit` does so by itself when it must.)
+
+    It is made from the identity every command uses, or from the files named: PEM or PKCS#12, with an encrypted key
+    if you like; you are asked for the pass phrase. Jobs that are held for want of a credential are released.
+
+    \b
+    Examples:
+      pilotage credential delegate --hours 48 --name weekend
+      pilotage credential delegate --from usercred.p12
+    """
+    from pilotage.x509.files import load_identity
     from pilotage.x509.keys import KeyKind
+
+    if source_key is not None and source is None:
+        raise click.UsageError("--from-key needs --from.")
+    identity = load_identity(source, source_key, ask=ask_passphrase) if source is not None else None
 
     settings = session.config.credential
     kind = settings.key_kind if key is None else (KeyKind.EC_P256 if key == "ec" else KeyKind.RSA_2048)
-    with session.connect() as client:
+    with session.connect(identity) as client:
         sealed = client.credentials.delegate(
             datetime.timedelta(hours=settings.hours if hours is None else hours),
             name=settings.name if name is None else name,
@@ -79,7 +110,7 @@ def show(session: Session, *, credential_id: str, form: str, as_json: bool) -> N
     from pilotage.cli.render import credential_state, emit_json, emit_pairs, when
 
     with session.connect() as client:
-        found = client.credentials.get(credential_id)
+        found = client.credentials.find(credential_id)
     if as_json or form == "json":
         emit_json(found)
         return
@@ -110,7 +141,8 @@ def destroy(session: Session, *, credential_ids: tuple[str, ...]) -> None:
     held, until you delegate anew. Proxies that are out already live on elsewhere until they end by themselves.
     """
     with session.connect() as client:
-        for credential_id in credential_ids:
+        found = [client.credentials.find(named).credential_id for named in credential_ids]
+        for credential_id in dict.fromkeys(found):
             client.credentials.destroy(credential_id)
             say(f"{credential_id} is destroyed")
 
@@ -125,7 +157,7 @@ def log(session: Session, *, credential_id: str, form: str, as_json: bool) -> No
     from pilotage.cli.render import emit_json, emit_table, when
 
     with session.connect() as client:
-        found = list(client.credentials.issuances(credential_id))
+        found = list(client.credentials.issuances(client.credentials.find(credential_id).credential_id))
     if as_json or form == "json":
         emit_json(found)
         return

@@ -15,10 +15,12 @@ import click
 
 from pilotage.errors import PilotageError, refuse
 from pilotage.reasons import Reason
+from pilotage.secret import Secret
 
 if TYPE_CHECKING:
     from pilotage.client import Client
     from pilotage.config import Config
+    from pilotage.x509.files import LocalIdentity
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -71,8 +73,8 @@ class Session:
 
         return load_config(os.environ)
 
-    def connect(self) -> "Client":
-        """Open the client of this command."""
+    def connect(self, identity: "LocalIdentity | None" = None) -> "Client":
+        """Open the client of this command, of the usual identity or of this one."""
         server = self.server or self.config.server
         if not server:
             raise click.UsageError(
@@ -81,7 +83,14 @@ class Session:
             )
         from pilotage.client import Client
 
-        return Client(server, ca_dir=self.certificates or self.config.ca_dir, audience=self.config.audience, say=say)
+        return Client(
+            server,
+            ca_dir=self.certificates or self.config.ca_dir,
+            audience=self.config.audience,
+            identity=identity,
+            say=say,
+            ask=ask_passphrase,
+        )
 
 
 def connected(command: Callable[Concatenate[Session, P], R]) -> Callable[..., R]:
@@ -100,6 +109,16 @@ def connected(command: Callable[Concatenate[Session, P], R]) -> Callable[..., R]
         return command(session, **options)  # type: ignore[call-arg]  # what P names is in the options
 
     return run
+
+
+def ask_passphrase(path: Path) -> Secret:
+    """Ask the person at the terminal for a pass phrase; it is not shown."""
+    try:
+        return Secret(click.prompt(f"Pass phrase of {one_line(str(path))}", hide_input=True, err=True))
+    except click.Abort as error:
+        raise refuse(
+            Reason.IDENTITY_FILE_UNUSABLE, f"{path}: it is encrypted, and no pass phrase was given."
+        ) from error
 
 
 def say(text: str) -> None:

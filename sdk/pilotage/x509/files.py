@@ -1,14 +1,15 @@
 """Proxy, certificate and key files: found, checked and written as grid tools do.
 
-A key file must belong to its user (or root) and be closed to everybody else. It is opened once
-and checked by its descriptor, so that nobody can swap it in between.
+PEM, with the key in the same file or in one of its own, encrypted or not; and PKCS#12. A key file must belong to its
+user (or root) and be closed to everybody else. It is opened once and checked by its descriptor, so that nobody can swap
+it in between.
 """
 
 import contextlib
 import os
 import stat
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -16,13 +17,20 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import pkcs12
 
 from pilotage.errors import PilotageError, refuse
 from pilotage.reasons import Reason
+from pilotage.secret import Secret
 from pilotage.x509.keys import PrivateKey
 
 LARGEST_FILE_BYTES = 1024 * 1024
+PKCS12_SUFFIXES = (".p12", ".pfx")
 MAKE_ONE = "make a proxy with voms-proxy-init -rfc (or grid-proxy-init -rfc)"
+
+
+Ask = Callable[[Path], Secret]
+"""Asks a person for the pass phrase of a file."""
 
 
 class LocalIdentity(msgspec.Struct, frozen=True, repr_omit_defaults=True):
@@ -41,45 +49,83 @@ class LocalIdentity(msgspec.Struct, frozen=True, repr_omit_defaults=True):
         return [certificate.public_bytes(serialization.Encoding.DER) for certificate in self.chain]
 
 
-def load_identity(certificate_path: Path, key_path: Path | None = None, *, uid: int | None = None) -> LocalIdentity:
-    """Load a proxy file, or a certificate and its key; raise IDENTITY_FILE_UNUSABLE with what to do next."""
+def load_identity(
+    certificate_path: Path, key_path: Path | None = None, *, uid: int | None = None, ask: Ask | None = None
+) -> LocalIdentity:
+    """Load a proxy file, a certificate and its key, or a PKCS#12 file.
+
+    A pass phrase is asked for with `ask`, and only where the key is encrypted. Raises IDENTITY_FILE_UNUSABLE with
+    what to do next.
+    """
     owner = os.geteuid() if uid is None else uid
+    if key_path is None and certificate_path.suffix.lower() in PKCS12_SUFFIXES:
+        return _load_pkcs12(certificate_path, _read(certificate_path, owner, private=True), ask)
     pem = _read(certificate_path, owner, private=key_path is None)
     key_pem = pem if key_path is None else _read(key_path, owner, private=True)
     chain = _load_chain(certificate_path, pem)
-    key = _load_key(key_path or certificate_path, key_pem)
+    key = _load_key(key_path or certificate_path, key_pem, ask)
     if key.public_key() != chain[0].public_key():
         raise _unusable(key_path or certificate_path, "the private key is not the certificate's", MAKE_ONE)
     return LocalIdentity(chain=chain, key=key, source=str(certificate_path))
 
 
-def find_identity(environ: Mapping[str, str], uid: int) -> LocalIdentity:
-    """Load the caller's identity from the first place that names one, in the order of grid tools.
+class Place(msgspec.Struct, frozen=True):
+    """One of the places where an identity may be: a file, or a certificate and its key; `named` by a variable."""
 
-    X509_USER_PROXY; /tmp/x509up_u<uid>; X509_USER_CERT with X509_USER_KEY; ~/.globus. A place that
-    is named but unusable is an error: nobody is surprised by a fallback to another identity.
+    named: str
+    certificate: Path
+    key: Path | None = None
+
+    @property
+    def taken(self) -> bool:
+        """Return whether the search ends here, be the files usable or not."""
+        return bool(self.named) or self.certificate.exists()
+
+
+def identity_places(environ: Mapping[str, str], uid: int) -> list[Place]:
+    """Return the places of an identity, in the order of grid tools; the first that is taken counts.
+
+    X509_USER_PROXY; /tmp/x509up_u<uid>; X509_USER_CERT with X509_USER_KEY, or alone when it is PKCS#12;
+    ~/.globus/usercert.pem with userkey.pem; ~/.globus/usercred.p12.
     """
+    places = []
     if named := environ.get("X509_USER_PROXY"):
-        return load_identity(Path(named), uid=uid)
-    standard = proxy_path(uid)
-    if standard.exists():
-        return load_identity(standard, uid=uid)
+        places.append(Place("X509_USER_PROXY", Path(named)))
+    places.append(Place("", proxy_path(uid)))
     certificate, key = environ.get("X509_USER_CERT"), environ.get("X509_USER_KEY")
-    if certificate and key:
-        return load_identity(Path(certificate), Path(key), uid=uid)
-    if certificate or key:
+    if certificate and not key and Path(certificate).suffix.lower() in PKCS12_SUFFIXES:
+        places.append(Place("X509_USER_CERT", Path(certificate)))
+    elif certificate or key:
+        places.append(Place("X509_USER_CERT and X509_USER_KEY", Path(certificate or ""), Path(key or "")))
+    if home := environ.get("HOME"):
+        folder = Path(home) / ".globus"
+        places.append(Place("", folder / "usercert.pem", folder / "userkey.pem"))
+        places.append(Place("", folder / "usercred.p12"))
+    return places
+
+
+def find_identity(environ: Mapping[str, str], uid: int, ask: Ask | None = None) -> LocalIdentity:
+    """Load the caller's identity from the first place that is taken.
+
+    A place that is taken but unusable is an error: nobody is surprised by a fallback to another identity.
+    """
+    for place in identity_places(environ, uid):
+        if place.taken:
+            return load_place(place, uid, ask)
+    raise refuse(
+        Reason.IDENTITY_NOT_FOUND,
+        f"No proxy or certificate found (X509_USER_PROXY, {proxy_path(uid)}, X509_USER_CERT, ~/.globus): {MAKE_ONE}.",
+    )
+
+
+def load_place(place: Place, uid: int, ask: Ask | None = None) -> LocalIdentity:
+    """Load the identity of a place."""
+    nothing = Path()
+    if nothing in (place.certificate, place.key):
         raise refuse(
             Reason.IDENTITY_FILE_UNUSABLE, "X509_USER_CERT and X509_USER_KEY go together; one of them is not set."
         )
-    home = environ.get("HOME")
-    if home:
-        folder = Path(home) / ".globus"
-        if (folder / "usercert.pem").exists():
-            return load_identity(folder / "usercert.pem", folder / "userkey.pem", uid=uid)
-    raise refuse(
-        Reason.IDENTITY_NOT_FOUND,
-        f"No proxy or certificate found (X509_USER_PROXY, {standard}, X509_USER_CERT, ~/.globus): {MAKE_ONE}.",
-    )
+    return load_identity(place.certificate, place.key, uid=uid, ask=ask)
 
 
 def proxy_path(uid: int) -> Path:
@@ -162,13 +208,56 @@ def _load_chain(path: Path, pem: bytes) -> tuple[x509.Certificate, ...]:
     return chain
 
 
-def _load_key(path: Path, pem: bytes) -> PrivateKey:
+def _load_key(path: Path, pem: bytes, ask: Ask | None) -> PrivateKey:
+    passphrase = None
     try:
-        key = serialization.load_pem_private_key(pem, None, unsafe_skip_rsa_key_validation=True)
-    except TypeError as error:
-        raise _unusable(path, "its private key is encrypted", MAKE_ONE) from error
+        try:
+            key = serialization.load_pem_private_key(pem, None, unsafe_skip_rsa_key_validation=True)
+        except TypeError as error:
+            passphrase = _passphrase(path, ask, error)
+            key = serialization.load_pem_private_key(pem, passphrase.reveal(), unsafe_skip_rsa_key_validation=True)
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise _unusable(path, "it holds no private key that can be read", MAKE_ONE) from error
+        raise _unreadable_key(path, asked=passphrase is not None) from error
+    return _usable_key(path, key)
+
+
+def _load_pkcs12(path: Path, content: bytes, ask: Ask | None) -> LocalIdentity:
+    """Load a certificate, its key and what lies between it and its authority, from one file as browsers write it."""
+    passphrase = None
+    try:
+        try:
+            bundle = pkcs12.load_pkcs12(content, None)
+        except ValueError as error:
+            # A wrong pass phrase and a file that is something else look alike; so an empty one is tried, then a person.
+            passphrase = _passphrase(path, ask, error)
+            bundle = pkcs12.load_pkcs12(content, passphrase.reveal())
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise _unreadable_key(path, asked=passphrase is not None) from error
+    if bundle.cert is None or bundle.key is None:
+        raise _unusable(path, "it holds no certificate with its key", "export both into it")
+    chain = [bundle.cert.certificate]
+    others = {one.certificate.subject: one.certificate for one in bundle.additional_certs}
+    while (issuer := others.pop(chain[-1].issuer, None)) is not None and issuer.subject != issuer.issuer:
+        chain.append(issuer)
+    key = _usable_key(path, bundle.key)
+    if key.public_key() != chain[0].public_key():
+        raise _unusable(path, "the private key is not the certificate's", MAKE_ONE)
+    return LocalIdentity(chain=tuple(chain), key=key, source=str(path))
+
+
+def _passphrase(path: Path, ask: Ask | None, error: Exception) -> Secret:
+    if ask is None:
+        raise _unusable(path, "its private key is encrypted, and nobody can be asked here", MAKE_ONE) from error
+    return ask(path)
+
+
+def _unreadable_key(path: Path, *, asked: bool) -> PilotageError:
+    if asked:
+        return _unusable(path, "the pass phrase does not open it", "try again")
+    return _unusable(path, "it holds no private key that can be read", MAKE_ONE)
+
+
+def _usable_key(path: Path, key: object) -> PrivateKey:
     if not isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
         raise _unusable(path, "its key is neither RSA nor elliptic-curve", MAKE_ONE)
     return key
