@@ -177,6 +177,7 @@ class Reason(enum.Enum):
     CLEANUP_INCOMPLETE = 517
     HELPER_NOT_INSTALLED = 518
     HOME_UNUSABLE = 519
+    ISOLATION_FAILED = 520
     # credentials
     CREDENTIAL_NOT_FOUND = 600
     CREDENTIAL_EXPIRED = 601
@@ -736,6 +737,9 @@ TABLE: dict[Reason, Row] = {
     ),
     Reason.HOME_UNUSABLE: Row(
         "HelperDenied", Code.FAILED_PRECONDITION, 1, False, "The mapped account's home directory cannot be used."
+    ),
+    Reason.ISOLATION_FAILED: Row(
+        "HelperSystemError", Code.UNAVAILABLE, 1, True, "The payload's namespaces could not be made."
     ),
     # credentials
     Reason.CREDENTIAL_NOT_FOUND: Row("CredentialError", Code.NOT_FOUND, 3, False, "No such credential."),

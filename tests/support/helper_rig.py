@@ -25,6 +25,7 @@ OURS = f"pgt{os.getpid()}-"
 PILOT, SECOND_PILOT, VERIFIER, EXTRA_GROUP = (f"{OURS}{name}" for name in ("pilot", "pilot2", "verify", "extra"))
 POOL = f"{OURS}pool"
 POOL_SIZE = 12
+LIBEXEC = ("pilotage-verify", "pilotage-sweep")
 ANALYSIS = "/demo/Role=analysis"
 CONFIG = """\
 [helper]
@@ -121,12 +122,12 @@ class HelperRig:
         paths = {"CONFIG": self.config, "VERIFY": self.verifier, "RUNDIR": self.rundir}
         options = [f"-DPILOTAGE_{name}={path}" for name, path in paths.items()]
         configure = ["cmake", "-S", str(ROOT), "-B", str(tree), "-DCMAKE_BUILD_TYPE=RelWithDebInfo", *options]
-        build = ["cmake", "--build", str(tree), "--target", "pilotage-exec", "pilotage-verify"]
+        build = ["cmake", "--build", str(tree), "--target", "pilotage-exec", *LIBEXEC]
         for words in (configure, build):
             subprocess.run(words, check=True, capture_output=True, timeout=300)
         for name, target, mode in (
             ("pilotage-exec", self.program, 0o4711),
-            ("pilotage-verify", self.verifier, 0o755),
+            *((name, self.verifier.with_name(name), 0o755) for name in LIBEXEC),
         ):
             shutil.copyfile(tree / "helper_c" / name, target)
             target.chmod(mode)
@@ -304,7 +305,10 @@ class HelperRig:
         for folder in ("/tmp", "/var/tmp", "/dev/shm"):
             found += [path for path in Path(folder).iterdir() if path.lstat().st_uid in self.uids]
         mine = {f"pilotage-{line['run_id']}" for line in self.audit()}
-        return found + [path for path in Path("/sys/fs/cgroup").rglob("pilotage-*") if path.name in mine]
+        # os.walk does not mind the groups of other sessions that go meanwhile.
+        return found + [
+            Path(top, name) for top, names, _ in os.walk("/sys/fs/cgroup") for name in names if name in mine
+        ]
 
     def wait(self, condition: Callable[[], bool], seconds: float = 5) -> bool:
         """Wait until a condition of the system holds."""

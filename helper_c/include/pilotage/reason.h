@@ -111,6 +111,7 @@ enum pil_reason {
 	PIL_CLEANUP_INCOMPLETE = 517,
 	PIL_HELPER_NOT_INSTALLED = 518,
 	PIL_HOME_UNUSABLE = 519,
+	PIL_ISOLATION_FAILED = 520,
 	/* credentials */
 	/* jobs and leases */
 	/* sandboxes and logs */

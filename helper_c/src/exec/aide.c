@@ -22,7 +22,7 @@ aide_start(struct run *run, int (*work)(const struct run *, void *), void *arg)
 	int placed;
 
 	run->aide = (struct child){ .pidfd = -1 };
-	run->aide.pid = sys_clone(-1, &run->aide.pidfd, &placed);
+	run->aide.pid = sys_clone(0, -1, &run->aide.pidfd, &placed);
 	if (run->aide.pid == 0)
 		_exit(work(run, arg));
 	if (run->aide.pid == -1) {
@@ -53,7 +53,8 @@ aide_reap(struct run *run)
 
 	while ((pid = wait4(-1, &status, WNOHANG, &usage)) > 0) {
 		child = pid == run->aide.pid ? &run->aide :
-		    pid == run->payload.pid ? &run->payload : NULL;
+		    pid == run->payload.pid ? &run->payload :
+		    pid == run->init.pid ? &run->init : NULL;
 		if (child != &run->aide)
 			count(&run->usage, &usage);
 		if (child != NULL) {
@@ -119,11 +120,11 @@ aide_kill_children(void)
 }
 
 void
-aide_abandon(struct run *run)
+aide_end(struct child *child)
 {
-	if (run->payload.pid == 0 || run->payload.ended)
+	if (child->pid == 0 || child->ended)
 		return;
-	(void)sys_pidfd_kill(run->payload.pidfd, SIGKILL);
-	(void)waitpid(run->payload.pid, &run->payload.status, 0);
-	run->payload.ended = 1;
+	(void)sys_pidfd_kill(child->pidfd, SIGKILL);
+	(void)waitpid(child->pid, &child->status, 0);
+	child->ended = 1;
 }

@@ -16,8 +16,8 @@ int	aide_wait(struct run *, long long deadline_usec);
 int	aide_reap(struct run *);
 /* Kill the monitor's direct children; their orphans become the next ones. */
 void	aide_kill_children(void);
-/* End a payload that has not been let go; also without one. */
-void	aide_abandon(struct run *);
+/* Kill and reap this child; also without one. */
+void	aide_end(struct child *);
 /* Sleep until a child ends, 10 ms at most. */
 void	aide_pause(void);
 

@@ -16,6 +16,7 @@
 #include "base/trusted.h"
 #include "exec/audit.h"
 #include "exec/cgroup.h"
+#include "exec/isolate.h"
 
 #define LOG_SOCKET	"/dev/log"
 #define LOG_PRIORITY	86	/* authpriv.info */
@@ -101,6 +102,9 @@ audit_begin(const struct run *run, struct pil_json *json, const char *event)
 		pil_json_int(json, "gid", run->map.gid);
 		pil_json_string(json, "lease", run->map.lease);
 		pil_json_string(json, "tracking", cgroup_tracking(run));
+		pil_json_string(json, "isolation", isolate_name(run));
+		if (run->missing[0] != '\0')
+			pil_json_string(json, "missing", run->missing);
 	}
 	if (run->options.command != NULL)
 		pil_json_string(json, "command", run->options.command[0]);

@@ -14,18 +14,21 @@
 #define CONFIG_MAX	(64 * 1024)
 #define ID_MAX		4294967293u
 
-enum kind { PATH, WORD, NUMBER, WORDS };
+enum kind { PATH, WORD, NUMBER, SIZE, WORDS };
 
-#define MAIN	"helper"
+#define MIB		(1024 * 1024)
+#define SIZE_LIMIT	(1ull << 60)
 #define CALLER	"caller "
 
-static const struct key {
+struct key {
 	const char	*name;
 	enum kind	 kind;
 	size_t		 offset;
-	unsigned	 min, max;	/* NUMBER; WORDS: max is the count */
+	uint64_t	 min, max;	/* numbers; WORDS: max is the count */
 	const char	*words[3];	/* WORDS: their indices are the values */
-} keys[] = {
+};
+
+static const struct key helper_keys[] = {
 #define AT(field)	offsetof(struct config, field)
 	{ "ca_dir", PATH, AT(ca_dir), 0, 0, { NULL } },
 	{ "voms_dir", PATH, AT(voms_dir), 0, 0, { NULL } },
@@ -44,31 +47,51 @@ static const struct key {
 	    { "accept", "refuse", NULL } },
 	{ "no_new_privs", WORDS, AT(no_new_privs), 0, 2, { "no", "yes", NULL } },
 	{ "cgroup", WORDS, AT(cgroup), 0, 3, { "auto", "required", "off" } },
+};
+
+static const struct key isolation_keys[] = {
+	{ "namespaces", WORDS, AT(namespaces), 0, 3,
+	    { "off", "auto", "required" } },
+	{ "tmp_bytes", SIZE, AT(tmp_bytes), MIB, SIZE_LIMIT, { NULL } },
 #undef AT
 };
 
-#define NKEYS	(sizeof(keys) / sizeof(keys[0]))
+static const struct section {
+	const char	*name;
+	const struct key *keys;
+	size_t		 n;
+} sections[] = {
+#define KEYS(keys)	keys, sizeof(keys) / sizeof(keys[0])
+	{ "helper", KEYS(helper_keys) },
+	{ "isolation", KEYS(isolation_keys) },
+#undef KEYS
+};
+
+#define NSECTIONS	(sizeof(sections) / sizeof(sections[0]))
 
 struct reader {
 	struct config	*config;
-	struct caller	*caller;	/* whose section it is; NULL: [helper] */
-	uint32_t	 seen;		/* keys of [helper] */
-	int		 main_seen;
+	struct caller	*caller;	/* whose section it is; NULL: another */
+	size_t		 section;	/* then, which */
+	uint32_t	 seen[NSECTIONS];	/* its keys, and 1u: itself */
 };
 
 static const char *
-take_number(const struct key *key, const char *value, unsigned *out)
+take_number(const struct key *key, const char *value, void *field)
 {
 	uint64_t n = 0;
 	size_t len = strlen(value), i;
 
-	if (len == 0 || len > 10 || strspn(value, "0123456789") != len)
+	if (len == 0 || len > 19 || strspn(value, "0123456789") != len)
 		return "the value is not a number";
 	for (i = 0; i < len; i++)
-		n = n * 10 + (unsigned)(value[i] - '0');
+		n = n * 10 + (uint64_t)(value[i] - '0');
 	if (n < key->min || n > key->max)
 		return "the number is out of range";
-	*out = (unsigned)n;
+	if (key->kind == SIZE)
+		*(unsigned long long *)field = n;
+	else
+		*(unsigned *)field = (unsigned)n;
 	return NULL;
 }
 
@@ -88,18 +111,23 @@ take_word(const struct key *key, const char *value, unsigned *out)
 static const char *
 take_key(struct reader *reader, const char *name, char *value)
 {
-	const struct key *key = keys;
+	const struct section *section = &sections[reader->section];
+	const struct key *key;
+	uint32_t bit;
 	void *field;
+	size_t i = 0;
 
-	while (key < keys + NKEYS && strcmp(key->name, name) != 0)
-		key++;
-	if (key == keys + NKEYS)
+	while (i < section->n && strcmp(section->keys[i].name, name) != 0)
+		i++;
+	if (i == section->n)
 		return "unknown key";
-	if (reader->seen & 1u << (key - keys))
+	key = &section->keys[i];
+	bit = 2u << i;
+	if (reader->seen[reader->section] & bit)
 		return "repeated key";
-	reader->seen |= 1u << (key - keys);
+	reader->seen[reader->section] |= bit;
 	field = (char *)reader->config + key->offset;
-	if (key->kind == NUMBER)
+	if (key->kind == NUMBER || key->kind == SIZE)
 		return take_number(key, value, field);
 	if (key->kind == WORDS)
 		return take_word(key, value, field);
@@ -139,9 +167,15 @@ take_section(struct reader *reader, const char *section)
 	const char *name;
 	size_t i;
 
-	if (strcmp(section, MAIN) == 0) {
+	for (i = 0; i < NSECTIONS; i++) {
+		if (strcmp(section, sections[i].name) != 0)
+			continue;
 		reader->caller = NULL;
-		return reader->main_seen++ ? "repeated section" : NULL;
+		reader->section = i;
+		if (reader->seen[i] != 0)
+			return "repeated section";
+		reader->seen[i] = 1;
+		return NULL;
 	}
 	if (strncmp(section, CALLER, strlen(CALLER)) != 0)
 		return "unknown section";
@@ -195,7 +229,7 @@ enum pil_reason
 config_load(struct config *config, char *detail)
 {
 	char wrong[PIL_DETAIL_SIZE], *text;
-	struct reader reader = { config, NULL, 0, 0 };
+	struct reader reader = { config, NULL, 0, { 0 } };
 	const char *what;
 	size_t len;
 
@@ -203,6 +237,7 @@ config_load(struct config *config, char *detail)
 	config->min_uid = config->min_gid = 1000;
 	config->term_grace = 10;
 	config->clock_skew = 300;
+	config->tmp_bytes = 512ull * MIB;
 	config->syslog = config->require_crl = config->no_new_privs = 1;
 	if (pil_read_trusted(PILOTAGE_CONFIG, 0, CONFIG_MAX, &text, &len,
 	    detail) == -1)

@@ -9,7 +9,6 @@
 #include <sys/wait.h>
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -17,6 +16,7 @@
 #include <unistd.h>
 
 #include "exec/front.h"
+#include "exec/proxyfile.h"
 #include "exec/switch.h"
 #include "exec/sys.h"
 #include "exec/tell.h"
@@ -35,17 +35,6 @@ front_relays(int sig)
 		if (relayed[i] == sig)
 			return 1;
 	return 0;
-}
-
-/* The payload's standard input and output are not the front's to hold open. */
-static int
-let_go(int fd)
-{
-	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-
-	if (null == -1 || dup2(null, fd) == -1)
-		return -1;
-	return close(null);
 }
 
 /*
@@ -68,11 +57,9 @@ become_front(struct run *run, int *signals)
 	sigset_t set;
 	size_t i;
 
-	explicit_bzero(run->proxy.pem, run->proxy.len);
-	if (run->source.len != 0)
-		explicit_bzero(run->source.pem, run->source.len);
-	if (let_go(STDIN_FILENO) == -1 || (run->options.verb == VERB_RUN &&
-	    let_go(STDOUT_FILENO) == -1))
+	proxyfile_forget(run);
+	if (sys_let_go(STDIN_FILENO, run->options.verb == VERB_RUN ?
+	    STDOUT_FILENO : STDIN_FILENO) == -1)
 		return -1;
 	(void)sigemptyset(&set);
 	for (i = 0; i < NRELAYED; i++)

@@ -6,16 +6,17 @@
 #include <sys/prctl.h>
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/names.h"
+#include "exec/aide.h"
 #include "exec/audit.h"
 #include "exec/bounds.h"
 #include "exec/cgroup.h"
+#include "exec/isolate.h"
 #include "exec/monitor.h"
 #include "exec/payload.h"
 #include "exec/slot.h"
@@ -137,6 +138,19 @@ make_cgroup(struct run *run)
 		refuse(run, PIL_CGROUP_FAILED, "%s", detail);
 }
 
+/* Step 18: without namespaces only if the site says so, and never in silence. */
+static void
+isolate(struct run *run)
+{
+	if (run->config.namespaces == NAMESPACES_OFF ||
+	    isolate_make(run, run->missing) == 0)
+		return;
+	aide_end(&run->init);
+	run->init.pid = 0;
+	if (run->config.namespaces == NAMESPACES_REQUIRED)
+		refuse(run, PIL_ISOLATION_FAILED, "%s", run->missing);
+}
+
 static void
 take_account(struct run *run)
 {
@@ -160,18 +174,6 @@ check_front(struct run *run)
 		refuse(run, PIL_FRONT_LOST, "the caller ended first");
 }
 
-/* The payload's pipes must close with the payload. */
-static int
-let_go_of_streams(void)
-{
-	int null = open("/dev/null", O_RDWR | O_CLOEXEC), fd;
-
-	for (fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
-		if (null == -1 || dup2(null, fd) == -1)
-			return -1;
-	return close(null);
-}
-
 void
 monitor(struct run *run)
 {
@@ -185,6 +187,7 @@ monitor(struct run *run)
 		answer_map(run);
 	take_account(run);
 	check_front(run);
+	isolate(run);
 	run->start_usec = sys_now_usec();
 	if (payload_clone(run, &start) == -1)
 		refuse(run, PIL_HELPER_SYSTEM, "payload: %s", strerror(errno));
@@ -193,7 +196,8 @@ monitor(struct run *run)
 	if (audit_write(run, &json) == -1)
 		refuse(run, PIL_AUDIT_UNAVAILABLE, "START cannot be logged");
 	run->started = 1;
-	if (let_go_of_streams() == -1)
+	/* The payload's pipes must close with the payload. */
+	if (sys_let_go(STDIN_FILENO, STDERR_FILENO) == -1)
 		refuse(run, PIL_HELPER_SYSTEM, "descriptors: %s",
 		    strerror(errno));
 	watch(run, start.go, start.failed);

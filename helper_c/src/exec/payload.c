@@ -4,11 +4,11 @@
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/types.h>
 
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/keyctl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -17,6 +17,7 @@
 
 #include "base/text.h"
 #include "exec/inherit.h"
+#include "exec/isolate.h"
 #include "exec/payload.h"
 #include "exec/rundir.h"
 #include "exec/switch.h"
@@ -82,7 +83,7 @@ build_environment(const struct run *run, struct environment *env)
 
 /* Step 20 to 22: the account for good, and a parent that is still there. */
 static void
-become_account(const struct run *run, pid_t monitor)
+become_account(const struct run *run)
 {
 	const struct ids account = { run->map.uid, run->map.gid };
 
@@ -94,8 +95,7 @@ become_account(const struct run *run, pid_t monitor)
 		give_up(PIL_SWITCH_FAILED, 0, "no_new_privs: %s",
 		    strerror(errno));
 	/* The change of uid has cleared it; from here it holds until execve. */
-	if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) == -1 ||
-	    getppid() != monitor)
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) == -1)
 		_exit(202);
 	/* The caller's session keyring stays with the caller. */
 	(void)syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL);
@@ -131,12 +131,17 @@ execute(const struct run *run, char **environment)
 }
 
 static void
-payload(const struct run *run, pid_t monitor, int go, int failed)
+payload(const struct run *run, int go, int failed)
 {
 	static struct environment environment;
+	struct pollfd alive = { .fd = FAILED_FD + 1 };
 	char detail[PIL_DETAIL_SIZE], byte;
 	enum pil_reason reason;
+	int joined, error;
 
+	/* Before the descriptors go; a failure is told after. */
+	joined = isolate_join(run);
+	error = errno;
 	/* Out of the way first, so that neither lands on the other. */
 	if ((go = fcntl(go, F_DUPFD_CLOEXEC, 16)) == -1 ||
 	    (failed = fcntl(failed, F_DUPFD_CLOEXEC, 16)) == -1 ||
@@ -146,9 +151,15 @@ payload(const struct run *run, pid_t monitor, int go, int failed)
 		_exit(202);
 	if (setsid() == -1)
 		give_up(PIL_HELPER_SYSTEM, 0, "setsid: %s", strerror(errno));
-	become_account(run, monitor);
-	/* The monitor has logged START and found us a cgroup, or it is gone. */
-	if (read(FAILED_FD + 1, &byte, 1) != 1 || close(FAILED_FD + 1) == -1)
+	if (joined == -1)
+		give_up(PIL_HELPER_SYSTEM, 0, "setns: %s", strerror(error));
+	become_account(run);
+	/*
+	 * The monitor has logged START and found us a cgroup. It keeps its end
+	 * of the pipe open: a hangup means that it died before PDEATHSIG held.
+	 */
+	if (read(FAILED_FD + 1, &byte, 1) != 1 || poll(&alive, 1, 0) != 0 ||
+	    close(FAILED_FD + 1) == -1)
 		_exit(202);
 	if ((reason = rundir_enter(run, detail)) != PIL_OK)
 		give_up(reason, 0, "%s", detail);
@@ -183,14 +194,13 @@ int
 payload_clone(struct run *run, struct start *start)
 {
 	int go[2], failed[2], placed;
-	pid_t monitor = getpid();
 
 	if (pipe2(go, O_CLOEXEC) == -1 || pipe2(failed, O_CLOEXEC) == -1)
 		return -1;
-	run->payload.pid = sys_clone(run->cgroup.dir, &run->payload.pidfd,
+	run->payload.pid = sys_clone(0, run->cgroup.dir, &run->payload.pidfd,
 	    &placed);
 	if (run->payload.pid == 0) {
-		payload(run, monitor, go[0], failed[1]);
+		payload(run, go[0], failed[1]);
 		_exit(202);	/* never reached; fail safe */
 	}
 	(void)close(go[0]);
@@ -201,5 +211,7 @@ payload_clone(struct run *run, struct start *start)
 		run->payload.pid = 0;
 		return -1;
 	}
+	if (isolate_leave(run) == -1)
+		return -1;
 	return placed ? 0 : place(run);
 }

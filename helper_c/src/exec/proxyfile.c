@@ -59,6 +59,15 @@ read_file(const char *path, uid_t owner, struct proxy *proxy)
 	return wrong;
 }
 
+void
+proxyfile_forget(const struct run *run)
+{
+	if (run->proxy.len != 0)
+		explicit_bzero(run->proxy.pem, run->proxy.len);
+	if (run->source.len != 0)
+		explicit_bzero(run->source.pem, run->source.len);
+}
+
 enum pil_reason
 proxyfile_read(const struct run *run, const char *path, struct proxy *proxy,
     char *detail)

@@ -7,5 +7,7 @@
 /* With the caller's own rights; fills in the bytes and their digest. */
 enum pil_reason	proxyfile_read(const struct run *, const char *path,
 		    struct proxy *, char *detail);
+/* Overwrite the bytes of both proxies. */
+void		proxyfile_forget(const struct run *);
 
 #endif

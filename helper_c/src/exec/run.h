@@ -30,6 +30,7 @@ struct options {
 };
 
 enum cgroup_use { CGROUP_AUTO, CGROUP_REQUIRED, CGROUP_OFF };
+enum namespaces { NAMESPACES_OFF, NAMESPACES_AUTO, NAMESPACES_REQUIRED };
 
 struct caller {
 	const char	*name;
@@ -44,6 +45,8 @@ struct config {
 	unsigned	 min_uid, min_gid, term_grace, clock_skew;
 	unsigned	 syslog, require_crl, refuse_limited, no_new_privs;
 	unsigned	 cgroup;	/* enum cgroup_use */
+	unsigned	 namespaces;	/* enum namespaces */
+	unsigned long long tmp_bytes;	/* each of the private /tmp, ... */
 	size_t		 ncallers;
 	struct caller	 callers[PIL_CALLERS_MAX];
 };
@@ -103,6 +106,9 @@ struct run {
 	struct cgroup	 cgroup;
 	struct child	 payload;	/* its main process */
 	struct child	 aide;		/* verifier, killer or cleaner */
+	struct child	 init;		/* of the namespaces, if there are any */
+	int		 outside;	/* the monitor's own pidfd meanwhile */
+	char		 missing[PIL_DETAIL_SIZE]; /* why there are none */
 	struct usage	 usage;		/* of the payload and all it left */
 	int		 started;	/* START is in the log */
 	long long	 start_usec;

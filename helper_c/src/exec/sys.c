@@ -7,6 +7,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/sched.h>
 #include <poll.h>
 #include <signal.h>
@@ -63,12 +64,12 @@ sys_close_from(unsigned first)
 }
 
 pid_t
-sys_clone(int cgroup, int *pidfd, int *placed)
+sys_clone(unsigned long long namespaces, int cgroup, int *pidfd, int *placed)
 {
 	struct clone_args args = { 0 };
 	pid_t pid;
 
-	args.flags = CLONE_PIDFD;
+	args.flags = CLONE_PIDFD | namespaces;
 	args.pidfd = (uintptr_t)pidfd;
 	args.exit_signal = SIGCHLD;
 	if (cgroup != -1) {
@@ -77,7 +78,7 @@ sys_clone(int cgroup, int *pidfd, int *placed)
 	}
 	*placed = 1;
 	pid = (pid_t)syscall(SYS_clone3, &args, sizeof(args));
-	if (pid != -1 || errno != ENOSYS)
+	if (pid != -1 || errno != ENOSYS || namespaces != 0)
 		return pid;
 	*placed = 0;
 	if ((pid = fork()) > 0 && (*pidfd = sys_pidfd_open(pid)) == -1) {
@@ -87,6 +88,17 @@ sys_clone(int cgroup, int *pidfd, int *placed)
 		return -1;
 	}
 	return pid;
+}
+
+int
+sys_let_go(int first, int last)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC), fd;
+
+	for (fd = first; fd <= last; fd++)
+		if (null == -1 || dup2(null, fd) == -1)
+			return -1;
+	return close(null);
 }
 
 long long

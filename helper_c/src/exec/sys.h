@@ -10,10 +10,14 @@ int	sys_pidfd_kill(int pidfd, int sig);
 int	sys_close_from(unsigned first);
 int	sys_close_range(unsigned first, unsigned last);
 /*
- * Fork with a pidfd, into the cgroup if one is given. On kernels without
- * clone3, *placed is 0 and the parent must move the child itself.
+ * Fork with a pidfd, into new namespaces and the cgroup if one is given. On
+ * kernels without clone3 there are no namespaces, *placed is 0, and the parent
+ * must move the child itself.
  */
-pid_t	sys_clone(int cgroup, int *pidfd, int *placed);
+pid_t	sys_clone(unsigned long long namespaces, int cgroup, int *pidfd,
+	    int *placed);
+/* Put /dev/null on these descriptors: what was there is not ours to hold. */
+int	sys_let_go(int first, int last);
 long long sys_now_usec(void);		/* monotonic */
 int	sys_write_all(int fd, const void *, size_t);
 /* Wait until fd has one of the events or the deadline has passed: 1, 0, -1. */

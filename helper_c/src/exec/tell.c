@@ -39,6 +39,7 @@ tell_code(enum pil_reason reason)
 	case PIL_HELPER_SYSTEM:
 	case PIL_SWITCH_FAILED:
 	case PIL_CGROUP_FAILED:
+	case PIL_ISOLATION_FAILED:
 	case PIL_FRONT_LOST:
 	case PIL_CLEANUP_INCOMPLETE:
 		return 202;
@@ -63,6 +64,7 @@ may_retry(enum pil_reason reason)
 	case PIL_VERIFIER_FAILED:
 	case PIL_HELPER_SYSTEM:
 	case PIL_CGROUP_FAILED:
+	case PIL_ISOLATION_FAILED:
 	case PIL_FRONT_LOST:
 	case PIL_CLEANUP_INCOMPLETE:
 		return 1;
@@ -148,7 +150,9 @@ refuse_code(struct run *run, int code, enum pil_reason reason,
 	struct message message = { 0 };
 	size_t len = strlen(text);
 
-	aide_abandon(run);
+	/* In this order: an init is gone only when all of its own are reaped. */
+	aide_end(&run->payload);
+	aide_end(&run->init);
 	slot_release(run);
 	cgroup_remove(&run->cgroup);
 	if (run->audit_file != -1 || run->audit_log != -1)

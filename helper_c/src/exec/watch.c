@@ -19,6 +19,7 @@
 #include "exec/audit.h"
 #include "exec/cgroup.h"
 #include "exec/front.h"
+#include "exec/isolate.h"
 #include "exec/monitor.h"
 #include "exec/payload.h"
 #include "exec/slot.h"
@@ -54,6 +55,9 @@ tell_started(const struct run *run)
 	pil_json_string(&json, "dn", run->record.who.dn);
 	pil_json_string(&json, "fqan", run->record.who.fqan[0]);
 	pil_json_string(&json, "tracking", cgroup_tracking(run));
+	pil_json_string(&json, "isolation", isolate_name(run));
+	if (run->missing[0] != '\0')
+		pil_json_string(&json, "missing", run->missing);
 	len = pil_json_close(&json);
 	tell_front(run, MESSAGE_STATUS, 0, PIL_OK, json.buf, len);
 }
@@ -148,6 +152,8 @@ kill_everything(struct run *run, int alone)
 	int left = 0;
 
 	(void)sys_pidfd_kill(run->payload.pidfd, SIGKILL);
+	if (run->init.pid != 0)
+		(void)sys_pidfd_kill(run->init.pidfd, SIGKILL);
 	if (run->cgroup.dir != -1)
 		(void)cgroup_kill(&run->cgroup);
 	if (alone)
@@ -264,7 +270,7 @@ watch(struct run *run, int go, int failed)
 		    "the payload could not be let go: %s", strerror(errno));
 		w.deadline = 0;
 	}
-	(void)close(go);
+	/* go stays open: the payload sees by it that we live. */
 	if (w.deadline == NEVER)
 		loop(&w);
 	finish(&w);

@@ -16,7 +16,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "exec/tree.h"
+#include "sweep/tree.h"
 
 #define OPEN_DIRECTORY	(O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
 

@@ -1,6 +1,6 @@
 /* Removing a directory tree whose owner may still be changing it. */
-#ifndef PILOTAGE_EXEC_TREE_H
-#define PILOTAGE_EXEC_TREE_H
+#ifndef PILOTAGE_SWEEP_TREE_H
+#define PILOTAGE_SWEEP_TREE_H
 
 /* Remove the name below the directory; 0 when it is gone. */
 int	tree_remove(int dir, const char *name);
