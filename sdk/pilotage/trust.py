@@ -30,6 +30,11 @@ def find_ca_dir(environ: Mapping[str, str]) -> Path:
     return SYSTEM_CA_DIR
 
 
+def anchor_files(ca_dir: Path) -> list[Path]:
+    """Return the files of a CA directory that hold trust anchors, sorted; raise OSError where it cannot be read."""
+    return sorted(entry for entry in ca_dir.iterdir() if _ANCHOR.fullmatch(entry.name))
+
+
 def ca_bundle(ca_dir: Path) -> bytes:
     """Return every trust anchor of a CA directory as one PEM text.
 
@@ -37,7 +42,7 @@ def ca_bundle(ca_dir: Path) -> bytes:
     others' trust away; a directory without any anchor is refused.
     """
     try:
-        names = sorted(entry for entry in ca_dir.iterdir() if _ANCHOR.fullmatch(entry.name))
+        names = anchor_files(ca_dir)
     except OSError as error:
         raise refuse(
             Reason.CA_DIRECTORY_UNUSABLE,

@@ -3,22 +3,18 @@
 import hashlib
 import io
 import json
-import os
 import signal
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
 import pytest
-from click.testing import CliRunner
 from toygrid import Identity, ToyGrid
 
 import pilotage
-from pilotage.cli.commands import cli
 from pilotage.client import Client
 from pilotage.errors import PilotageError
 from pilotage.jobs import JobSpec
@@ -30,47 +26,7 @@ from pilotage.x509.files import load_identity
 from support.journey import acquire, register, retrieve_request
 from support.server_rig import Client as PilotClient
 from support.server_rig import Rig
-
-
-class Done(msgspec.Struct, frozen=True):
-    """What a command left."""
-
-    code: int
-    out: str
-    err: str
-
-
-class Shell:
-    """An owner at a shell of their own: home, proxy, current folder."""
-
-    def __init__(self, rig: Rig, proxy: Path, home: Path) -> None:
-        home.mkdir()
-        self.home = home
-        self.environ = {
-            "HOME": str(home),
-            "X509_USER_PROXY": str(proxy),
-            "X509_CERT_DIR": str(rig.grid.ca_dir),
-            "PILOTAGE_SERVER": rig.target,
-        }
-
-    def run(self, *words: str, environ: Mapping[str, str] | None = None, typed: str = "") -> Done:
-        """Run a command in this process."""
-        here = Path.cwd()
-        os.chdir(self.home)
-        cleared = dict.fromkeys((name for name in os.environ if name.startswith(("XDG_", "PILOTAGE_"))), None)
-        try:
-            result = CliRunner().invoke(cli, words, typed, env={**cleared, **self.environ, **(environ or {})})
-        finally:
-            os.chdir(here)
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return Done(result.exit_code, result.stdout, result.stderr)
-
-    def ok(self, *words: str) -> str:
-        """Run a command that must work."""
-        done = self.run(*words)
-        assert done.code == 0, done.err
-        return done.out
+from support.shell import Done, Shell
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from pilotage.cli.credentials import credential
+from pilotage.cli.doctor import doctor
 from pilotage.cli.jobs import cancel, events, fetch, logs, ls, show, wait
 from pilotage.cli.session import Group, Session, connected
 from pilotage.cli.submit import submit
@@ -69,5 +70,5 @@ def whoami(session: Session, form: str, as_json: bool) -> None:
     )
 
 
-for command in (submit, ls, show, wait, logs, fetch, cancel, events, whoami, credential):
+for command in (submit, ls, show, wait, logs, fetch, cancel, events, whoami, doctor, credential):
     cli.add_command(command)
