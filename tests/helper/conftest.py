@@ -7,6 +7,7 @@ import pytest
 from pilotage_helper import VerifyOptions
 from support import acs
 from support import vectors as v
+from support.glexec_rig import glexec as glexec
 
 
 @pytest.fixture

@@ -84,7 +84,8 @@ audit_begin(const struct run *run, struct pil_json *json, const char *event)
 	pil_json_string(json, "caller", run->caller_name);
 	pil_json_int(json, "caller_uid", run->pilot.uid);
 	pil_json_string(json, "verb",
-	    run->options.verb == VERB_MAP ? "map" : "run");
+	    run->options.verb == VERB_MAP ? "map" :
+	    run->options.glexec ? "glexec" : "run");
 	pil_json_string(json, "job_id", run->options.job_id);
 	if (run->proxy.len != 0) {
 		pil_hex(run->proxy.digest, sizeof(run->proxy.digest), text);

@@ -150,6 +150,11 @@ take_caller_key(struct caller *caller, const char *name, char *value)
 		field = &caller->fqans;
 	else if (strcmp(name, "accounts") == 0)
 		field = &caller->accounts;
+	else if (strcmp(name, "glexec") == 0 && (strcmp(value, "yes") == 0 ||
+	    strcmp(value, "no") == 0))
+		field = &caller->glexec;
+	else if (strcmp(name, "glexec") == 0)
+		return "the value is neither yes nor no";
 	else
 		return "unknown key";
 	if (*field != NULL)

@@ -22,6 +22,7 @@
 #include "exec/bounds.h"
 #include "exec/config.h"
 #include "exec/front.h"
+#include "exec/glexec.h"
 #include "exec/inherit.h"
 #include "exec/monitor.h"
 #include "exec/options.h"
@@ -77,6 +78,9 @@ authorise(struct run *run)
 	if (run->caller == NULL)
 		refuse(run, PIL_CALLER_NOT_ALLOWED, "the configuration has no "
 		    "[caller %s]", run->caller_name);
+	if (run->options.glexec && !glexec_allowed(run->caller))
+		refuse(run, PIL_CALLER_NOT_ALLOWED, "[caller %s] does not say "
+		    "glexec = yes", run->caller_name);
 	error = getpwnam_r(run->config.verify_user, &pw, buf, sizeof(buf),
 	    &found);
 	if (error != 0 || found == NULL || pw.pw_uid == 0 || pw.pw_gid == 0 ||
@@ -149,8 +153,10 @@ main(int argc, char **argv)
 	if (argc < 1)
 		_exit(201);
 	size = options_size(environ);
+	run.environment = environ;
 	environ = nothing;
-	(void)umask(077);
+	run.mask = umask(077);
+	run.pid = getpid();
 	run.pilot = (struct ids){ getuid(), getgid() };
 	wrong = options_parse(&run.options, argc, argv, size);
 	if (inherit_descriptors(&run.options) == -1 && wrong == NULL)

@@ -15,6 +15,7 @@ static const struct {
 	enum verb	 verb;
 } verbs[] = {
 	{ "run", VERB_RUN },
+	{ "glexec", VERB_RUN },
 	{ "map", VERB_MAP },
 	{ "check-config", VERB_CHECK_CONFIG },
 	{ "--version", VERB_VERSION },
@@ -64,9 +65,14 @@ take(struct options *options, const char *name, const char *value)
 		return NULL;
 	}
 	if (options->verb == VERB_RUN && strcmp(name, "--target-proxy") == 0) {
-		options->no_target = 1;
-		return strcmp(value, "none") == 0 ? NULL :
-		    "--target-proxy can only be none";
+		options->no_target = strcmp(value, "none") == 0;
+		if (options->no_target)
+			return NULL;
+		options->target = value;
+		return options->glexec && *value == '/' &&
+		    strlen(value) < PATH_MAX ? NULL :
+		    "--target-proxy can only be none, or an absolute path "
+		    "with verb glexec";
 	}
 	return "unknown option";
 }
@@ -90,6 +96,8 @@ take_all(struct options *options, int argc, char **argv)
 		return "--proxy is missing";
 	if (options->verb == VERB_MAP)
 		return i == argc ? NULL : "map takes no command";
+	if (i == argc && options->glexec)
+		return NULL;
 	if (i + 1 >= argc)
 		return "-- and a command are missing";
 	options->command = argv + i + 1;
@@ -117,13 +125,14 @@ options_parse(struct options *options, int argc, char **argv, size_t others)
 	if (options_size(argv) + others > ARGUMENTS_MAX)
 		return "arguments and environment are longer than 1 MiB";
 	if (argc < 2)
-		return "usage: pilotage-exec run|map|check-config|--version";
+		return "usage: pilotage-exec run|glexec|map|check-config|--version";
 	for (i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++)
 		if (strcmp(argv[1], verbs[i].name) == 0)
 			break;
 	if (i == sizeof(verbs) / sizeof(verbs[0]))
-		return "unknown verb; run, map, check-config or --version";
+		return "unknown verb; run, glexec, map, check-config or --version";
 	options->verb = verbs[i].verb;
+	options->glexec = strcmp(verbs[i].name, "glexec") == 0;
 	if (options->verb == VERB_RUN || options->verb == VERB_MAP)
 		return take_all(options, argc, argv);
 	return argc == 2 ? NULL : "this verb takes no arguments";

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "base/text.h"
+#include "exec/glexec.h"
 #include "exec/inherit.h"
 #include "exec/isolate.h"
 #include "exec/payload.h"
@@ -44,7 +45,7 @@ give_up(enum pil_reason reason, int code, const char *fmt, ...)
 
 struct environment {
 	char	 text[12][PATH_MAX + 64];
-	char	*list[13];
+	char	*list[13 + GLEXEC_VARIABLES_MAX];
 	size_t	 n;
 };
 
@@ -57,7 +58,7 @@ set(struct environment *env, const char *name, const char *value)
 	env->n++;
 }
 
-/* Built from nothing; no variable of the caller's gets here. */
+/* Built from nothing; the caller's variables get here by name or not at all. */
 static void
 build_environment(const struct run *run, struct environment *env)
 {
@@ -69,14 +70,23 @@ build_environment(const struct run *run, struct environment *env)
 	set(env, "SHELL", "/bin/sh");
 	set(env, "PATH", "/usr/local/bin:/usr/bin:/bin");
 	set(env, "LANG", "C.UTF-8");
-	rundir_path(run, "tmp", path, sizeof(path));
-	set(env, "TMPDIR", path);
-	if (!run->options.no_target) {
-		rundir_path(run, "proxy", path, sizeof(path));
-		set(env, "X509_USER_PROXY", path);
-	}
 	set(env, "PILOTAGE_RUN_ID", run->id);
 	set(env, "PILOTAGE_JOB_ID", run->options.job_id);
+	if (!run->options.no_target) {
+		if (run->options.glexec)
+			glexec_target(run, path, sizeof(path));
+		else
+			rundir_path(run, "proxy", path, sizeof(path));
+		set(env, "X509_USER_PROXY", path);
+	}
+	if (run->options.glexec) {
+		if (glexec_environment(run, env->list + env->n) == -1)
+			give_up(PIL_HELPER_USAGE, 0, "more than %d GLEXEC_ "
+			    "variables", GLEXEC_VARIABLES_MAX);
+		return;
+	}
+	rundir_path(run, "tmp", path, sizeof(path));
+	set(env, "TMPDIR", path);
 	rundir_path(run, "", path, sizeof(path));
 	set(env, "PILOTAGE_RUN_DIR", path);
 }
@@ -104,11 +114,14 @@ become_account(const struct run *run)
 static void
 execute(const struct run *run, char **environment)
 {
-	const char *command = run->options.command[0];
+	const char *command;
 	struct stat st;
 	sigset_t none;
 	int error;
 
+	if (run->options.command == NULL)
+		_exit(0);
+	command = run->options.command[0];
 	if (lstat(command, &st) == -1)
 		give_up(PIL_COMMAND_UNUSABLE, errno == EACCES ? 126 : 0,
 		    "%s: %s", command, strerror(errno));
@@ -161,7 +174,9 @@ payload(const struct run *run, int go, int failed)
 	if (read(FAILED_FD + 1, &byte, 1) != 1 || poll(&alive, 1, 0) != 0 ||
 	    close(FAILED_FD + 1) == -1)
 		_exit(202);
-	if ((reason = rundir_enter(run, detail)) != PIL_OK)
+	reason = run->options.glexec ? glexec_enter(run, detail) :
+	    rundir_enter(run, detail);
+	if (reason != PIL_OK)
 		give_up(reason, 0, "%s", detail);
 	build_environment(run, &environment);
 	if (sys_close_from(FAILED_FD + 1) == -1 ||

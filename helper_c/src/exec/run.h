@@ -25,8 +25,10 @@ struct options {
 	const char	*source;	/* handed to the payload; NULL: proxy */
 	char		 job_id[129];	/* free text for the log, made clean */
 	int		 no_target;	/* hand no proxy to the payload */
+	int		 glexec;	/* run by gLExec's contract */
+	const char	*target;	/* glexec: where the proxy goes, or NULL */
 	int		 status_fd;	/* as the caller numbered it; -1: none */
-	char		**command;
+	char		**command;	/* glexec: NULL writes the proxy only */
 };
 
 enum cgroup_use { CGROUP_AUTO, CGROUP_REQUIRED, CGROUP_OFF };
@@ -37,6 +39,7 @@ struct caller {
 	const char	*vos;
 	const char	*fqans;		/* NULL: any of the VOs' */
 	const char	*accounts;
+	const char	*glexec;	/* NULL: no */
 };
 
 struct config {
@@ -93,6 +96,9 @@ struct run {
 	struct config	 config;
 	const struct caller *caller;
 	struct ids	 pilot;		/* who called, from the kernel */
+	pid_t		 pid;		/* that the caller waits for */
+	mode_t		 mask;		/* the caller's umask and variables, */
+	char		**environment;	/* for verb glexec alone */
 	struct ids	 verifier;
 	char		 caller_name[PIL_ACCOUNT_SIZE];
 	char		 id[PIL_RUN_ID_SIZE];

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "exec/aide.h"
+#include "exec/glexec.h"
 #include "exec/sweep.h"
 #include "exec/switch.h"
 #include "exec/sys.h"
@@ -107,6 +108,8 @@ remove_all(const struct run *run, void *arg)
 	    switch_to(&owner, run->map.groups, run->map.ngroups) == -1 ||
 	    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == -1)
 		return MANY + 1;
+	if (strcmp(argv[2], run->id) == 0)
+		glexec_leave(run);
 	(void)execve(PILOTAGE_SWEEP, argv, environment);
 	return MANY + 1;
 }

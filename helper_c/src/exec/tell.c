@@ -12,6 +12,7 @@
 #include "exec/aide.h"
 #include "exec/audit.h"
 #include "exec/cgroup.h"
+#include "exec/glexec.h"
 #include "exec/slot.h"
 #include "exec/switch.h"
 #include "exec/sys.h"
@@ -181,5 +182,6 @@ refuse(struct run *run, enum pil_reason reason, const char *fmt, ...)
 	va_start(ap, fmt);
 	pil_vdetail(text, fmt, ap);
 	va_end(ap);
-	refuse_code(run, tell_code(reason), reason, text);
+	refuse_code(run, run->options.glexec ? glexec_code(reason) :
+	    tell_code(reason), reason, text);
 }

@@ -19,6 +19,7 @@
 #include "exec/audit.h"
 #include "exec/cgroup.h"
 #include "exec/front.h"
+#include "exec/glexec.h"
 #include "exec/isolate.h"
 #include "exec/monitor.h"
 #include "exec/payload.h"
@@ -237,7 +238,7 @@ finish(struct watch *w)
 	int alone = slot_hold(run) == 1;
 
 	end.processes = kill_everything(run, alone);
-	end.files = sweep_files(run, run->id, alone);
+	end.files = sweep_files(run, run->id, alone && !run->options.glexec);
 	judge_status(run, &end);
 	if ((end.processes != 0 || end.files != 0) && end.reason == PIL_OK)
 		end.reason = PIL_CLEANUP_INCOMPLETE;
