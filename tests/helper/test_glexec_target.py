@@ -210,7 +210,7 @@ def other_accounts_home(glexec: GlexecRig, folder: Path) -> Path:
     return Path(pwd.getpwuid(other).pw_dir) / "proxy"
 
 
-PLANTS = {
+PLANTS: dict[str, Callable[[GlexecRig, Path], Path]] = {
     "symlink to /etc/passwd": link_to("/etc/passwd"),
     "symlink to nothing": link_to("/opt/new-file-of-the-attack"),
     "symlink to /dev/null": link_to("/dev/null"),

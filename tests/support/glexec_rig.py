@@ -58,7 +58,7 @@ class GlexecRig:
                 shutil.copyfile(ROOT / "helper_c" / "src" / "glexec" / f"{source}.py", self.sbin / name)
                 (self.sbin / name).chmod(0o755)
 
-    def variables(self, proxy: Path | None = None, **more: str | None) -> dict[str, str]:
+    def variables(self, proxy: Path | str | None = None, **more: str | None) -> dict[str, str]:
         """Return the environment of a pilot that calls glexec; None takes a variable away."""
         chosen = {"PATH": "/usr/bin:/bin", "GLEXEC_CLIENT_CERT": str(proxy or self.rig.proxy()), **more}
         return {name: value for name, value in chosen.items() if value is not None}
@@ -90,17 +90,19 @@ class GlexecRig:
             umask=umask,
         )
 
-    def call(self, *words: str | Path, given: bytes = b"", cwd: str | Path = "/", **more: str | None) -> Done:
+    def call(
+        self, *words: str | Path, given: bytes | str = b"", cwd: str | Path | None = None, **more: str | None
+    ) -> Done:
         """Run any program as the pilot to its end, with variables of glexec."""
-        process = self.start(*words, environment=self.variables(**more), stdin=subprocess.PIPE, cwd=cwd)
-        out, err = process.communicate(given, timeout=40)
+        process = self.start(*words, environment=self.variables(**more), stdin=subprocess.PIPE, cwd=cwd or "/")
+        out, err = process.communicate(given.encode() if isinstance(given, str) else given, timeout=40)
         return Done(process.returncode, out.decode(errors="replace"), err.decode(errors="replace"))
 
-    def run(self, *command: str | Path, given: bytes = b"", **more: str | None) -> Done:
+    def run(self, *command: str | Path, given: bytes | str = b"", **more: str | None) -> Done:
         """Run a command through glexec."""
         return self.call(self.program, *command, given=given, **more)
 
-    def shell(self, script: str, *words: str, given: bytes = b"", **more: str | None) -> Done:
+    def shell(self, script: str, *words: str, given: bytes | str = b"", **more: str | None) -> Done:
         """Run a shell script through glexec."""
         return self.run(SHELL, "-c", script, *words, given=given, **more)
 

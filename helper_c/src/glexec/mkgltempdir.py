@@ -23,6 +23,10 @@ FAILED = 1
 MAKE = "import os, sys; os.mkdir(sys.argv[1], 0o700); os.chmod(sys.argv[1], int(sys.argv[2], 8)); print(os.getuid())"
 CLEAR = """
 import os, shutil, sys
+for folder, names, _ in os.walk(sys.argv[1]):
+    for path in [os.path.join(folder, name) for name in names]:
+        if not os.path.islink(path) and os.stat(path).st_uid == os.getuid():
+            os.chmod(path, 0o700)
 for entry in os.scandir(sys.argv[1]):
     if entry.is_dir(follow_symlinks=False):
         shutil.rmtree(entry.path, ignore_errors=True)
@@ -94,7 +98,11 @@ def remove(folder: str, force: bool) -> None:
         return
     if os.lstat(target).st_uid != os.getuid() and (not os.access(target, os.R_OK) or os.listdir(target)):
         as_account(CLEAR, target)
-    # What is left is the caller's own. rmtree does not follow a link that the account may plant meanwhile.
+    try:
+        os.rmdir(target)
+    except OSError:
+        # What is left is the caller's own. rmtree does not follow a link that the account may plant meanwhile.
+        shutil.rmtree(target)
     shutil.rmtree(parent)
 
 
