@@ -17,7 +17,7 @@ from pilotage.x509.files import load_identity, write_proxy
 from pilotage.x509.keys import KeyKind, make_key
 from pilotage.x509.proxies import sign_proxy
 from support.glexec_rig import SHELL, GlexecRig
-from support.helper_rig import SECOND_PILOT
+from support.helper_rig import ROOT, SECOND_PILOT
 
 pytestmark = pytest.mark.root
 
@@ -364,3 +364,17 @@ def test_where_namespaces_are_optional_the_log_says_why_there_are_none(glexec: G
         assert glexec.run("/bin/true").said == (0, "", "")
     (start,) = [line for line in glexec.rig.since(before) if line["event"] == "START"]
     assert "gLExec" in str(start["missing"])
+
+
+def test_install_helper_puts_every_program_in_place_with_its_mode(glexec: GlexecRig, tmp_path: Path) -> None:
+    tree = glexec.rig.prefix / "build"
+    script = [str(ROOT / "deploy" / "install-helper"), "--destdir", str(tmp_path), "--prefix", "/opt/placed"]
+    subprocess.run([*script, "--build", str(tree)], check=True, capture_output=True, timeout=300)
+    sbin = tmp_path / "opt" / "placed" / "sbin"
+    placed = {path.name: path.lstat() for path in sbin.iterdir()}
+    companions = ["glexec_wrapenv", "glexec_wrapenv.pl", "glexec_unwrapenv", "glexec_unwrapenv.pl", "mkgltempdir"]
+    modes = {"pilotage-exec": 0o104711, **dict.fromkeys(["glexec", *companions], 0o100755)}
+    assert {name: status.st_mode for name, status in placed.items()} == modes
+    assert {(status.st_uid, status.st_gid, status.st_nlink) for status in placed.values()} == {(0, 0, 1)}
+    assert b"/opt/placed/sbin/pilotage-exec" in (sbin / "glexec").read_bytes()
+    assert (tmp_path / "opt" / "placed" / "share" / "man" / "man1" / "glexec.1").is_file()
