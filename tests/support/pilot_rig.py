@@ -199,19 +199,20 @@ def free_port() -> int:
 def pilot_python(request: pytest.FixtureRequest, uid: int) -> tuple[list[str], str]:
     """Return an interpreter and module path that the pilot's account can use: this checkout's, else a stage's."""
     path = os.pathsep.join(str(ROOT / name) for name in ("sdk", "pilot"))
-    tried = subprocess.run(
-        [sys.executable, "-c", "import pilotage_pilot.cli, pilotage.v1.job_pb2, grpc"],
-        user=uid,
-        group=uid,
-        extra_groups=[],
-        cwd="/",
-        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": path},
-        capture_output=True,
-        check=False,
-    )
-    if tried.returncode == 0:
-        return [sys.executable], path
-    return [str(request.getfixturevalue("stage") / "venv" / "bin" / "python")], ""
+    try:
+        subprocess.run(
+            [sys.executable, "-c", "import pilotage_pilot.cli, pilotage.v1.job_pb2, grpc"],
+            user=uid,
+            group=uid,
+            extra_groups=[],
+            cwd="/",
+            env={"PATH": "/usr/bin:/bin", "PYTHONPATH": path},
+            capture_output=True,
+            check=True,
+        )
+    except (PermissionError, subprocess.CalledProcessError):
+        return [str(request.getfixturevalue("stage") / "venv" / "bin" / "python")], ""
+    return [sys.executable], path
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
  */
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/vfs.h>
 
@@ -46,6 +47,26 @@ inherit_descriptors(struct options *options)
 }
 
 /*
+ * The two signals that the C library keeps for its threads are out of
+ * signal()'s reach; posix_spawn(3) hands them on ignored, and so does make(1).
+ */
+static void
+default_library_signals(void)
+{
+	struct {
+		void		*handler;
+		unsigned long	 flags;
+		void		*restorer;
+		unsigned long	 mask;
+	} action = { NULL, 0, NULL, 0 };
+	int sig;
+
+	for (sig = 32; sig < SIGRTMIN; sig++)
+		(void)syscall(SYS_rt_sigaction, sig, &action, NULL,
+		    sizeof(action.mask));
+}
+
+/*
  * Everything blocked for good: front and monitor take signals by signalfd.
  * SIGPIPE and SIGXFSZ become errors of write(); no timer of the caller's is
  * left to end us.
@@ -62,6 +83,7 @@ inherit_signals(void)
 	for (sig = 1; sig < _NSIG; sig++)
 		(void)signal(sig, sig == SIGPIPE || sig == SIGXFSZ ?
 		    SIG_IGN : SIG_DFL);
+	default_library_signals();
 	(void)setitimer(ITIMER_REAL, &never, NULL);
 	(void)setitimer(ITIMER_VIRTUAL, &never, NULL);
 	(void)setitimer(ITIMER_PROF, &never, NULL);
