@@ -41,6 +41,7 @@ lint: dev ## format, lint, spelling, import rules, proto rules: check only
 type: dev ## mypy, strict, on everything
 	@$(BIN)/mypy $(MYPY_TARGETS)
 	@$(BIN)/mypy tests deploy/demo
+	@$(BIN)/mypy helper_c/src/glexec
 
 helper: packages ## build the C programs and their tests, plain and with sanitizers
 	@cmake -S . -B build/c -DCMAKE_BUILD_TYPE=RelWithDebInfo >/dev/null
