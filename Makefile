@@ -1,6 +1,6 @@
 # Every target sets up what it needs; `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help packages dev fmt lint type test test-root demo clean-demo helper install-helper package docs clean
+.PHONY: help packages dev fmt lint type test test-root demo clean-demo helper fuzz install-helper package docs clean
 
 # Debian's own Python: another one may lie where the demo's and the tests' other accounts cannot read it.
 PYTHON := /usr/bin/python3
@@ -9,6 +9,7 @@ BIN := $(VENV)/bin
 PREFIX ?= /usr
 DESTDIR ?=
 PYTEST_ARGS ?=
+FUZZ_SECONDS ?= 60
 MYPY_TARGETS := -p pilotage -p pilotage_server -p pilotage_pilot -p pilotage_helper
 
 help: ## list the targets
@@ -48,6 +49,12 @@ helper: packages ## build the C programs and their tests, plain and with sanitiz
 	@cmake --build build/c --parallel 2 >build/c.log || { tail -n 40 build/c.log; exit 1; }
 	@cmake -S . -B build/c-sanitized -DCMAKE_BUILD_TYPE=Debug -DPILOTAGE_SANITIZE=ON >/dev/null
 	@cmake --build build/c-sanitized --parallel 2 >build/c-sanitized.log || { tail -n 40 build/c-sanitized.log; exit 1; }
+
+fuzz: ## fuzz each parser of the helper for FUZZ_SECONDS (60) with clang, and say executions and findings
+	@deploy/install-packages proof
+	@cmake -S . -B build/fuzz -DCMAKE_C_COMPILER=clang -DPILOTAGE_FUZZ=ON -DBUILD_TESTING=OFF >/dev/null
+	@cmake --build build/fuzz --parallel 2 --target fuzzers >build/fuzz.log || { tail -n 40 build/fuzz.log; exit 1; }
+	@helper_c/fuzz/run build/fuzz "$(FUZZ_SECONDS)"
 
 test: dev helper ## set up and run the whole suite: C tests plain and sanitized, then pytest
 	@ctest --test-dir build/c/helper_c --output-on-failure --no-tests=error

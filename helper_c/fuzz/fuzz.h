@@ -1,0 +1,39 @@
+/*
+ * A fuzz target is a fuzz_*.c with this one function. It aborts when a promise
+ * of the code under test is broken; sanitizers find the rest.
+ */
+#ifndef PILOTAGE_FUZZ_H
+#define PILOTAGE_FUZZ_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+int	LLVMFuzzerTestOneInput(const uint8_t *, size_t);
+
+/* The input as a string of its own size, so that a read beyond it is seen. */
+static inline char *
+fuzz_string(const uint8_t *data, size_t len)
+{
+	char *text = malloc(len + 1);
+	size_t i;
+
+	if (text == NULL)
+		abort();
+	for (i = 0; i < len; i++)
+		text[i] = (char)data[i];
+	text[len] = '\0';
+	return text;
+}
+
+#define MUST(promise)							\
+	do {								\
+		if (!(promise)) {					\
+			(void)fprintf(stderr, "%s:%d: %s\n", __FILE__,	\
+			    __LINE__, #promise);			\
+			abort();					\
+		}							\
+	} while (0)
+
+#endif
