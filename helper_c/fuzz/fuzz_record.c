@@ -45,7 +45,9 @@ is_text(const char *field, size_t size)
 static void
 use(const struct pil_identity *who)
 {
-	static const struct caller caller = { "pilot", "demo", "/demo", "*" };
+	static const struct caller caller = {
+		.name = "pilot", .vos = "demo", .fqans = "/demo", .accounts = "*"
+	};
 	char detail[PIL_DETAIL_SIZE];
 	uint32_t i;
 
