@@ -302,7 +302,7 @@ def test_a_running_jobs_proxy_is_shown(alice_shell: Shell, pilot: PilotClient) -
     pilot.credentials.RetrieveCredential(retrieve_request(lease))
     shown = alice_shell.ok("show", job_id)
     assert "proxy until" in shown
-    assert "none: its credential ends then, or its pilot cannot renew" in shown
+    assert "not planned: it lasts for the job, or cannot be renewed" in shown
     assert json.loads(alice_shell.ok("show", job_id, "--json"))["proxy"]["issued"] == 1
     log = alice_shell.ok("credential", "log", lease.credential_id)
     assert lease.lease_id in log

@@ -275,6 +275,19 @@ def test_a_job_that_got_a_new_credential_before_it_was_ended_goes_on_at_once(
     pilot.credentials.RetrieveCredential(retrieve_request(again))
 
 
+def test_a_job_whose_second_credential_goes_too_is_held_until_there_is_a_third(
+    owner: Client, pilot: Client, identity: LocalIdentity
+) -> None:
+    first, second = new(owner, identity), new(owner, identity)
+    job_id, pilot_id, lease = running_job(owner, pilot, first)
+    destroy(owner, first)
+    assert rebind(owner, second) == (0, 0)
+    destroy(owner, second)
+    assert finish(pilot, pilot_id, lease, KILLED) == HELD
+    assert state(owner, job_id) == (HELD, "CREDENTIAL_DESTROYED")
+    assert rebind(owner, new(owner, identity)) == (1, 0)
+
+
 def test_a_payload_that_ends_well_although_told_to_end_has_ended_well(
     owner: Client, pilot: Client, identity: LocalIdentity
 ) -> None:

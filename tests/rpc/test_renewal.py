@@ -129,6 +129,16 @@ def test_a_proxy_that_ends_with_its_credential_is_not_renewed_in_vain(
     assert not running.job().proxy.HasField("next_renewal_time")
 
 
+@pytest.mark.parametrize(("wanted", "planned"), [(LIFE // 2, False), (LIFE, False), (LIFE + 600, True), (0, True)])
+def test_a_proxy_that_lasts_as_long_as_its_pilot_wanted_is_not_renewed(
+    running: Running, wanted: int, planned: bool
+) -> None:
+    request = retrieve_request(running.lease)
+    request.lifetime.FromSeconds(wanted)
+    running.pilot.credentials.RetrieveCredential(request)
+    assert running.job().proxy.HasField("next_renewal_time") is planned
+
+
 def test_a_token_renews_once_and_neither_method_takes_it_again(running: Running) -> None:
     running.retrieve()
     request = running.renewal()

@@ -1,7 +1,11 @@
-"""Random lives of jobs: two pilots, two keys, an owner and a clock that jumps, against what must always hold."""
+"""Random lives of jobs: two pilots, two keys, an owner, credentials that come and go, and a clock that jumps.
+
+Against what must always hold.
+"""
 
 import asyncio
 import datetime
+import hashlib
 import shutil
 import tempfile
 from collections.abc import Coroutine
@@ -13,12 +17,13 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule
 
-from pilotage.errors import LeaseError, NotFoundError, StateError
+from pilotage.errors import LeaseError, NotFoundError, StateError, refuse
 from pilotage.reasons import Reason
+from pilotage.secret import Secret
 from pilotage.states import FINAL, LEASED, MOVES, JobState, Outcome
 from pilotage_server.store import migrate
 from pilotage_server.workload import AttemptResult, Order, Report
-from support.desks import ALICE, OK, OTHER_PILOT, PILOT, Desks, ended, principal, spec
+from support.desks import ALICE, CREDENTIAL, OK, OTHER_PILOT, PILOT, Desks, ended, principal, spec
 
 T = TypeVar("T")
 STOLEN = principal("Pilot 1", "stolen")
@@ -67,7 +72,8 @@ class Jobs(RuleBasedStateMachine):
     async def _open(self) -> None:
         self.desks = Desks(self.root)
         self.callers = (PILOT, OTHER_PILOT)
-        self.ids = [await self.desks.register(pilot, slots=SLOTS) for pilot in self.callers]
+        self.ids = [await self.desks.register(pilot, slots=SLOTS, renews=True) for pilot in self.callers]
+        self.credential, self.withdrawn = CREDENTIAL, set[str]()
 
     def run(self, work: Coroutine[object, object, T]) -> T:
         return self.loop.run_until_complete(work)
@@ -87,7 +93,8 @@ class Jobs(RuleBasedStateMachine):
     @rule(target=jobs, count=st.integers(1, 3), attempts=st.integers(1, 3))
     def submit(self, count: int, attempts: int) -> object:
         wanted = [spec(max_attempts=attempts) for _ in range(count)]
-        self.run(self.desks.submit(ALICE, *wanted))
+        work = self.desks.jobs.submit(ALICE, self.desks.request_id(), wanted, self.credential, key_of(self.credential))
+        self.run(work)
         listed = self.run(self.desks.jobs.list_jobs(ALICE, (), None, count))
         return multiple(*(job.job_id for _, job in listed))
 
@@ -129,6 +136,31 @@ class Jobs(RuleBasedStateMachine):
         (result,) = self.run(self.desks.jobs.cancel(ALICE, [job_id]))
         assert result.reason in ("", "JOB_FINAL")
 
+    @rule(reason=st.sampled_from([Reason.CREDENTIAL_DESTROYED, Reason.CREDENTIAL_REVOKED]))
+    def withdraw_the_credential_and_delegate_anew(self, reason: Reason) -> None:
+        old, self.credential = self.credential, f"credential-{len(self.withdrawn) + 2}"
+        self.desks.credentials.put(ALICE, self.desks.now + datetime.timedelta(days=20), self.credential)
+        self.desks.credentials.withdraw(ALICE, old, reason)
+        self.withdrawn.add(old)
+        self.run(self.desks.credential_desk.look(old, ALICE.dn))
+
+    @rule()
+    def release_what_is_held(self) -> None:
+        work = self.desks.credential_desk.rebind(ALICE, self.credential, key_of(self.credential))
+        done = self.run(work)
+        held = self.run(self.desks.look("SELECT COUNT(*) FROM job WHERE state = 4"))
+        assert held == [(done.still_held,)]
+        assert done.still_held == 0
+
+    @rule(lease=leases)
+    def issue_a_proxy(self, lease: Lease) -> None:
+        now = self.desks.now
+        self.run(self.desks.proxies.issued(lease.lease_id, now, now + datetime.timedelta(hours=12)))
+
+    @rule(lease=leases)
+    def refuse_a_renewal(self, lease: Lease) -> None:
+        self.run(self.desks.proxies.renewal_failed(lease.lease_id, refuse(Reason.CREDENTIAL_TOO_SHORT)))
+
     @rule(seconds=st.sampled_from([1, 60, 91, 181, 86400, -60]))
     def turn_the_clock(self, seconds: int) -> None:
         self.desks.turn(seconds)
@@ -140,7 +172,7 @@ class Jobs(RuleBasedStateMachine):
     @rule(pilot=st.integers(0, 1))
     def leave_and_come_back(self, pilot: int) -> None:
         self.attempt(self.desks.pilots.deregister(self.callers[pilot], self.ids[pilot]))
-        self.ids[pilot] = self.run(self.desks.register(self.callers[pilot], slots=SLOTS))
+        self.ids[pilot] = self.run(self.desks.register(self.callers[pilot], slots=SLOTS, renews=True))
 
     @rule()
     def restart_the_server(self) -> None:
@@ -181,7 +213,7 @@ class Jobs(RuleBasedStateMachine):
         for job_seq, source, target in self.run(self.desks.look(query)):
             assert at.get(job_seq, 0) == source
             assert isinstance(source, int)
-            assert source == 0 or target in MOVES[JobState(source)]
+            assert source in (0, target) or target in MOVES[JobState(source)]
             at[job_seq] = target
         assert dict(self.run(self.desks.look("SELECT job_seq, state FROM job"))) == at  # type: ignore[arg-type]
 
@@ -204,6 +236,26 @@ class Jobs(RuleBasedStateMachine):
     def keys_are_kept_for_open_jobs_only(self) -> None:
         query = "SELECT COUNT(*) FROM job LEFT JOIN job_key USING (job_seq) WHERE (state >= 9) = (wrapped IS NOT NULL)"
         assert self.run(self.desks.look(query)) == [(0,)]
+
+    @invariant()
+    def nothing_waits_with_a_credential_that_was_withdrawn(self) -> None:
+        for (credential_id,) in self.run(self.desks.look("SELECT DISTINCT credential_id FROM job WHERE state = 3")):
+            assert credential_id not in self.withdrawn
+
+    @invariant()
+    def each_key_is_the_one_of_the_jobs_credential(self) -> None:
+        query = "SELECT job_id, credential_id, wrapped FROM job JOIN job_key USING (job_seq)"
+        for job_id, credential_id, wrapped in self.run(self.desks.look(query)):
+            assert isinstance(job_id, str)
+            assert isinstance(credential_id, str)
+            assert isinstance(wrapped, bytes)
+            key = self.desks.wrapping.unwrap(wrapped, job_id=job_id, owner_dn=ALICE.dn, credential_id=credential_id)
+            assert key.reveal() == key_of(credential_id).reveal()
+
+
+def key_of(credential_id: str) -> Secret:
+    """Return the retrieval key that the owner made for a credential."""
+    return Secret(hashlib.sha256(credential_id.encode()).digest())
 
 
 TestJobs = Jobs.TestCase

@@ -14,7 +14,18 @@ from pilotage.errors import refuse
 from pilotage.reasons import Reason
 from pilotage.secret import Secret
 from pilotage.states import JobState, Outcome
-from pilotage_server.jobs import JobDesk, JobLimits, KeyWrap, LeaseTimes, LogStore, Notices, PilotDesk, SandboxStore
+from pilotage_server.jobs import (
+    CredentialDesk,
+    JobDesk,
+    JobLimits,
+    KeyWrap,
+    LeaseProxies,
+    LeaseTimes,
+    LogStore,
+    Notices,
+    PilotDesk,
+    SandboxStore,
+)
 from pilotage_server.principal import Principal, Proof
 from pilotage_server.store.database import Database
 from pilotage_server.workload import AttemptResult, Grant, Job, JobSpec, Offer, Report, Usage
@@ -108,6 +119,11 @@ class Directory:
         """Let an owner have a credential until a time."""
         self.known[credential_id, owner.dn] = Facts("demo", "/demo/Role=analysis", expire_time)
 
+    def withdraw(self, owner: Principal, credential_id: str, reason: Reason) -> None:
+        """Let a credential be of no use any more."""
+        facts = self.known[credential_id, owner.dn]
+        self.known[credential_id, owner.dn] = msgspec.structs.replace(facts, reason=reason.name)
+
     async def describe(self, credential_id: str, owner_dn: str, *, fresh: bool = False) -> Facts:
         """Answer as CredentialKeeper does."""
         try:
@@ -141,6 +157,10 @@ class Desks:
         self.jobs = JobDesk(
             self.database, self.credentials, self.logs, self.wrapping, self.notices, self.limits, self.clock
         )
+        self.credential_desk = CredentialDesk(
+            self.database, self.credentials, self.wrapping, self.notices, self.limits, self.clock
+        )
+        self.proxies = LeaseProxies(self.database, self.notices, self.clock)
         self.pilots = PilotDesk(
             self.database,
             self.logs,

@@ -110,7 +110,7 @@ def job_pairs(job: "Job") -> list[tuple[str, str]]:
         proxy = job.proxy
         pairs += [
             ("proxy until", when(proxy.expire_time)),
-            ("renewal", when(proxy.next_renewal_time) or "none: its credential ends then, or its pilot cannot renew"),
+            ("renewal", when(proxy.next_renewal_time) or "not planned: it lasts for the job, or cannot be renewed"),
             ("not renewed", f"{when(proxy.error_time)}, {proxy.reason}: {proxy.message}" if proxy.reason else ""),
         ]
     if job.result is not None:

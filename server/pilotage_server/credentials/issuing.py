@@ -53,8 +53,10 @@ class LeaseDirectory(Protocol):
 class ProxyBook(Protocol):
     """Keeps what proxies leases have; JobService's side."""
 
-    async def issued(self, lease_id: str, issue_time: datetime.datetime, expire_time: datetime.datetime) -> None:
-        """Note a proxy that is about to be handed out."""
+    async def issued(
+        self, lease_id: str, issue_time: datetime.datetime, expire_time: datetime.datetime, *, suffices: bool
+    ) -> None:
+        """Note a proxy that is about to be handed out; one that suffices lives as long as its pilot wanted."""
         ...
 
     async def has_proxy(self, lease_id: str) -> bool:
@@ -167,7 +169,11 @@ class ProxyIssuer:
         )
         issuance = _issuance(claims, proxy, now, peer)
         await self._database.write(lambda connection: store.issue(connection, issuance))
-        await self._book.issued(claims.lease_id, issuance.issue_time, issuance.expire_time)
+        # Certificates count whole seconds.
+        suffices = bool(wanted.lifetime) and issuance.expire_time - now > wanted.lifetime - datetime.timedelta(
+            seconds=2
+        )
+        await self._book.issued(claims.lease_id, issuance.issue_time, issuance.expire_time, suffices=suffices)
         return stored, issuance, proxy
 
     async def _tell_owner(self, claims: CredentialClaims, refusal: PilotageError) -> None:

@@ -164,9 +164,9 @@ class CredentialDesk:
 
     def _rebind_stopping(self, moves: Moves, owner_id: int, new: "_New") -> None:
         """Bind jobs whose attempts are about to end for want of the old one, so that they need not be held then."""
-        for job_seq, old in lease_credentials.stopping(moves.connection, owner_id):
+        for job_seq in lease_credentials.stopping(moves.connection, owner_id):
             row = jobs.by_seq(moves.connection, job_seq)
-            if row.credential_id == old and new.fits(moves.connection, row):
+            if row.credential_id != new.credential_id and new.fits(moves.connection, row):
                 self._bind(moves.connection, row, new)
 
     def _bind(self, connection: sqlite3.Connection, row: JobRow, new: "_New") -> JobRow:

@@ -31,8 +31,13 @@ class LeaseProxies:
         self._clock = clock
         self._broker = Broker()
 
-    async def issued(self, lease_id: str, issue_time: datetime.datetime, expire_time: datetime.datetime) -> None:
-        """Note a proxy before its pilot gets it, so that none is out without its renewal being planned."""
+    async def issued(
+        self, lease_id: str, issue_time: datetime.datetime, expire_time: datetime.datetime, *, suffices: bool = False
+    ) -> None:
+        """Note a proxy before its pilot gets it, so that none is out without its renewal being planned.
+
+        One that suffices for the attempt is not renewed.
+        """
         changes = Changes()
 
         def write(connection: sqlite3.Connection) -> None:
@@ -40,9 +45,11 @@ class LeaseProxies:
             if lease is None or not lease.live:
                 return
             row = jobs.by_seq(connection, lease.job_seq)
-            renews = pilots.by_id(connection, lease.pilot_id).offer.renews and not lease.stop_reason
-            credential_ends = from_microseconds(row.credential_expire_us)
-            renew = renewal_time(lease_id, issue_time, expire_time, credential_ends) if renews else None
+            can_renew = pilots.by_id(connection, lease.pilot_id).offer.renews
+            if can_renew and not suffices and not lease.stop_reason:
+                renew = renewal_time(lease_id, issue_time, expire_time, from_microseconds(row.credential_expire_us))
+            else:
+                renew = None
             lease_credentials.issued(connection, lease_id, issue_time, expire_time, renew)
             jobs.touch(connection, row.job_seq)
             changes.jobs.add(row.job_id)

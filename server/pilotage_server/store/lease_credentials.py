@@ -72,18 +72,25 @@ def renewal_due(connection: sqlite3.Connection, lease_id: str, now: datetime.dat
 
 
 def stop(connection: sqlite3.Connection, credential_id: str, reason: str) -> int:
-    """Have every live lease that was given with this credential ended; return how many are new to it."""
+    """Have every live lease that was given with this credential ended; return how many are new to it.
+
+    A job that got this credential while its lease was ending for want of another one has none again.
+    """
     return connection.execute(
-        "UPDATE lease_credential SET stop_reason = ?, renew_us = NULL WHERE credential_id = ? AND stop_reason = ''"
-        " AND EXISTS (SELECT 1 FROM lease WHERE lease.lease_id = lease_credential.lease_id AND end_us IS NULL)",
-        (reason, credential_id),
+        "UPDATE lease_credential SET credential_id = ?1, stop_reason = ?2, renew_us = NULL WHERE lease_id IN ("
+        "  SELECT lease_id FROM lease_credential JOIN lease USING (lease_id)"
+        "  WHERE credential_id = ?1 AND stop_reason = '' AND end_us IS NULL"
+        "  UNION ALL SELECT held.lease_id FROM job JOIN lease_credential AS held ON held.lease_id = job.lease_id"
+        "  WHERE job.credential_id = ?1 AND job.end_us IS NULL AND stop_reason <> '' AND held.credential_id <> ?1)",
+        (credential_id, reason),
     ).rowcount
 
 
-def stopping(connection: sqlite3.Connection, owner_id: int) -> list[tuple[int, str]]:
-    """Return number and credential of an owner's jobs whose attempts must end for want of a credential."""
-    return connection.execute(
-        "SELECT job.job_seq, held.credential_id FROM lease JOIN lease_credential AS held USING (lease_id)"
-        " JOIN job ON job.job_seq = lease.job_seq WHERE lease.end_us IS NULL AND stop_reason <> '' AND owner_id = ?",
+def stopping(connection: sqlite3.Connection, owner_id: int) -> list[int]:
+    """Return the numbers of an owner's jobs whose attempts must end for want of a credential."""
+    found = connection.execute(
+        "SELECT job.job_seq FROM lease JOIN lease_credential USING (lease_id) JOIN job USING (job_seq)"
+        " WHERE lease.end_us IS NULL AND stop_reason <> '' AND owner_id = ?",
         (owner_id,),
-    ).fetchall()
+    )
+    return [int(seq) for (seq,) in found]
