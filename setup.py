@@ -81,7 +81,8 @@ class BuildExt(build_ext):
         subprocess.run(["cmake", "--build", tree, "--target", "pilotage_core"], check=True)
         for extension in self.extensions:
             extension.extra_objects.append(f"{tree}/helper_c/libpilotage-core.a")
-            extension.include_dirs.append(f"{ROOT}/helper_c/include")
+            extension.depends.append(f"{tree}/helper_c/libpilotage-core.a")
+            extension.include_dirs += [f"{ROOT}/helper_c/include", f"{ROOT}/helper_c/src"]
         super().run()
 
 

@@ -22,14 +22,11 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	if (pil_ini_parse(text, len, take, &reader, wrong) == -1) {
 		MUST(wrong[0] != '\0' && strlen(wrong) < sizeof(wrong));
 	} else if (missing(&config) == NULL) {
-		MUST(config.ca_dir != NULL && config.grid_mapfile != NULL);
+		MUST(config.ca_dir != NULL);
 		MUST(config.verify_user != NULL && *config.verify_user != '\0');
 		MUST(config.audit_file != NULL || config.syslog);
 		is_path(config.ca_dir);
 		is_path(config.voms_dir);
-		is_path(config.grid_mapfile);
-		is_path(config.gridmapdir);
-		is_path(config.ban_file);
 		is_path(config.audit_file);
 		MUST(config.ncallers <= PIL_CALLERS_MAX);
 		for (i = 0; i < config.ncallers; i++) {

@@ -7,9 +7,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/mapfile.h"
 #include "base/names.h"
+#include "base/words.h"
 #include "fuzz.h"
+#include "map/mapfile.h"
 
 static void
 is_good_key(const char *key)
@@ -33,7 +34,7 @@ walk(const struct pil_mapfile *map)
 
 	while (pil_mapfile_next(map, &key, &rest)) {
 		is_good_key(key);
-		for (n = 0; pil_mapping_next(&rest, name, sizeof(name)); n++) {
+		for (n = 0; pil_word_next(&rest, name, sizeof(name)); n++) {
 			const char *bare = name[0] == '.' ? name + 1 : name;
 
 			MUST(pil_is_account(bare, strlen(bare)));

@@ -4,15 +4,15 @@
  */
 #include <string.h>
 
-#include "base/gridmapdir.h"
 #include "base/names.h"
 #include "fuzz.h"
+#include "map/gridmapdir.h"
 
 static void
 dn(const char *name, const char *other)
 {
 	char once[PIL_CANONICAL_SIZE], twice[PIL_CANONICAL_SIZE];
-	char lease[PIL_ACCOUNT_SIZE * 64];
+	char lease[PIL_LEASE_SIZE];
 	size_t i;
 
 	if (pil_dn_canonical(name, once, sizeof(once)) == -1) {

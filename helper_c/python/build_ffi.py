@@ -49,40 +49,82 @@ ffi.cdef("""
     int pil_verify_pem(const struct pil_verify_options *, const void *, size_t, struct pil_identity *);
     int pil_verify_der(const struct pil_verify_options *, const void *, size_t, struct pil_identity *);
 
-    #define PIL_ACCOUNT_SIZE 64
-    #define PIL_GROUPS_MAX 64
+    #define PIL_M_DRY_RUN 0x01
 
-    struct pil_map_options {
-        const char *grid_mapfile;
-        const char *gridmapdir;
-        const char *ban_file;
+    struct pil_map_config {
+        ...;
+    };
+
+    struct pil_map_request {
+        uint32_t flags;
         uint32_t min_uid;
         uint32_t min_gid;
         uint32_t caller;
-        int dry_run;
-        int trust_any_owner;
+        uint32_t verifier_uid;
+        uint32_t verifier_gid;
+        int64_t at;
+        char accounts[2048];
+        char expect[64];
+        char command[4096];
+        struct pil_identity who;
         ...;
     };
 
     struct pil_mapping {
-        char account[PIL_ACCOUNT_SIZE];
+        char account[64];
         char home[1024];
-        char lease[4096];
+        char lease[256];
         uint32_t uid;
         uint32_t gid;
-        size_t ngroups;
-        uint32_t groups[PIL_GROUPS_MAX];
+        uint32_t ngroups;
+        uint32_t groups[64];
         char detail[PIL_DETAIL_SIZE];
+    };
+
+    struct pil_map_record {
+        int32_t reason;
+        struct pil_mapping map;
         ...;
     };
 
-    int pil_map(const struct pil_map_options *, const struct pil_identity *, struct pil_mapping *);
+    int pil_map_request_init(struct pil_map_request *);
+    int pil_map_config_load(struct pil_map_config *, const char *, int, char *);
+    int pil_map_check_files(const struct pil_map_config *, char *);
+    int pil_map_answer(const struct pil_map_config *, int, const char *, const struct pil_map_request *,
+        struct pil_map_record *);
+    int pil_map_record_check(const struct pil_map_record *, size_t, const struct pil_map_request *);
     int pil_dn_equal(const char *, const char *);
+
+    struct caller {
+        const char *name;
+        const char *accounts;
+        ...;
+    };
+
+    struct config {
+        const char *ca_dir;
+        const char *voms_dir;
+        const char *verify_user;
+        unsigned min_uid;
+        unsigned min_gid;
+        unsigned clock_skew;
+        unsigned require_crl;
+        unsigned refuse_limited;
+        size_t ncallers;
+        struct caller callers[64];
+        ...;
+    };
+
+    int config_load(struct config *, const char *, int, char *);
+    int bounds_owner(const struct caller *, const struct pil_identity *, char *);
 """)
 ffi.set_source(
     "pilotage_helper._native",
     """
-    #include <pilotage/map.h>
+    #include <base/names.h>
+    #include <exec/bounds.h>
+    #include <exec/config.h>
+    #include <map/map.h>
     #include <pilotage/verify.h>
     """,
     libraries=["crypto"],

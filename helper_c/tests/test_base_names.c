@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-#include "base/gridmapdir.h"
+#include "map/gridmapdir.h"
 #include "base/names.h"
 
 static void

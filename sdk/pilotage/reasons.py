@@ -156,6 +156,10 @@ class Reason(enum.Enum):
     GROUP_FORBIDDEN = 412
     ACCOUNT_LOOKUP = 413
     ACCOUNT_IN_USE = 414
+    OWNER_NOT_LISTED = 415
+    TIME_SLOT_CLOSED = 416
+    COMMAND_FORBIDDEN = 417
+    ACCOUNT_CHANGED = 418
     # the helper: the machine
     HELPER_USAGE = 500
     HELPER_PRIVILEGE = 501
@@ -178,6 +182,8 @@ class Reason(enum.Enum):
     HELPER_NOT_INSTALLED = 518
     HOME_UNUSABLE = 519
     ISOLATION_FAILED = 520
+    MAPPER_FAILED = 530
+    MAPPER_RECORD = 531
     # credentials
     CREDENTIAL_NOT_FOUND = 600
     CREDENTIAL_EXPIRED = 601
@@ -657,6 +663,18 @@ TABLE: dict[Reason, Row] = {
     Reason.ACCOUNT_IN_USE: Row(
         "HelperDenied", Code.RESOURCE_EXHAUSTED, 4, True, "Another owner's payload still runs under the account."
     ),
+    Reason.OWNER_NOT_LISTED: Row(
+        "HelperDenied", Code.PERMISSION_DENIED, 4, False, "The owner is not in the site's list of allowed users."
+    ),
+    Reason.TIME_SLOT_CLOSED: Row(
+        "HelperDenied", Code.PERMISSION_DENIED, 4, True, "The site runs no payloads of its owners at this hour."
+    ),
+    Reason.COMMAND_FORBIDDEN: Row(
+        "HelperDenied", Code.PERMISSION_DENIED, 4, False, "The command is not one that the site permits."
+    ),
+    Reason.ACCOUNT_CHANGED: Row(
+        "HelperDenied", Code.PERMISSION_DENIED, 4, False, "The proxy does not map to the account that was named."
+    ),
     # the helper: the machine
     Reason.HELPER_USAGE: Row("HelperUsageError", Code.INVALID_ARGUMENT, 2, False, "The helper was called wrongly."),
     Reason.HELPER_PRIVILEGE: Row(
@@ -740,6 +758,10 @@ TABLE: dict[Reason, Row] = {
     ),
     Reason.ISOLATION_FAILED: Row(
         "HelperSystemError", Code.UNAVAILABLE, 1, True, "The payload's namespaces could not be made."
+    ),
+    Reason.MAPPER_FAILED: Row("HelperDenied", Code.UNAVAILABLE, 1, True, "The mapping process died or did not answer."),
+    Reason.MAPPER_RECORD: Row(
+        "HelperDenied", Code.INTERNAL, 1, False, "The mapping process gave an impossible answer."
     ),
     # credentials
     Reason.CREDENTIAL_NOT_FOUND: Row("CredentialError", Code.NOT_FOUND, 3, False, "No such credential."),

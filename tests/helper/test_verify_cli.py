@@ -1,8 +1,7 @@
 """`pilotage-helper` shows anybody the verifier's answer, and ends with the table's exit code."""
 
 import json
-import pwd
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -90,44 +89,3 @@ def test_the_grids_variables_name_the_directories(proxy: Path, options: VerifyOp
 def test_a_folder_is_not_a_proxy(tmp_path: Path, options: VerifyOptions) -> None:
     assert run("verify", options, str(tmp_path)).exit_code == 2
     assert run("verify", options, str(tmp_path / "nothing")).exit_code == 2
-
-
-def test_map_shows_the_account_of_the_first_attribute(proxy: Path, options: VerifyOptions, tmp_path: Path) -> None:
-    mapfile, config = tmp_path / "grid-mapfile", tmp_path / "helper.conf"
-    config.write_text("[helper]\nmin_uid = 1\nmin_gid = 1\n")
-    mapfile.write_text('"/demo/Role=analysis" daemon\n"/O=Test Grid/CN=alice" root\n')
-    maps = ["--grid-mapfile", str(mapfile), "--trust-any-owner"]
-    answer = json.loads(run("map", options, "--config", str(config), *maps, "--json", str(proxy)).stdout)
-    daemon = pwd.getpwnam("daemon")
-    assert (answer["account"], answer["uid"], answer["gid"]) == ("daemon", daemon.pw_uid, daemon.pw_gid)
-    assert (answer["dn"], answer["lease"]) == ("/O=Test Grid/CN=alice", "")
-    done = run("map", options, *maps, str(proxy))
-    assert "ACCOUNT_FORBIDDEN" in done.stderr
-    assert done.exit_code == Reason.ACCOUNT_FORBIDDEN.row.exit_code
-    mapfile.write_text('"/other" daemon\n')
-    assert "NO_MAPPING" in run("map", options, *maps, str(proxy)).stderr
-
-
-def test_map_takes_its_paths_from_the_helpers_configuration(
-    proxy: Path, options: VerifyOptions, tmp_path: Path
-) -> None:
-    mapfile, config, bans = tmp_path / "grid-mapfile", tmp_path / "helper.conf", tmp_path / "bans"
-    mapfile.write_text('"/demo" nobody\n')
-    bans.write_text('"/O=Test Grid/CN=alice"\n')
-    config.write_text(
-        f"[helper]\nca_dir = {options.ca_dir}\nvoms_dir = {options.voms_dir}\n"
-        f"grid_mapfile = {mapfile}  # lines\nban_file = {bans}\nmin_uid = 500\n[caller pilot]\nvos = demo\n"
-    )
-    done = CliRunner().invoke(main, ["map", "--config", str(config), "--trust-any-owner", "--json", str(proxy)])
-    assert json.loads(done.stdout)["reason"] == "OWNER_BANNED"
-    config.write_text("[other]\n")
-    done = CliRunner().invoke(main, ["map", "--config", str(config), str(proxy)])
-    assert "HELPER_CONFIG_INVALID" in done.stderr
-    done = CliRunner().invoke(main, ["map", str(proxy)])
-    assert done.exit_code == 2
-
-
-def test_map_refuses_a_proxy_that_is_not_genuine(proxy: Path, options: VerifyOptions, tmp_path: Path) -> None:
-    late = str(int((datetime.now(UTC) + v.DAY).timestamp()))
-    done = run("map", options, "--grid-mapfile", str(tmp_path / "none"), "--at", late, str(proxy))
-    assert "PROXY_EXPIRED" in done.stderr

@@ -25,20 +25,23 @@ OURS = f"pgt{os.getpid()}-"
 PILOT, SECOND_PILOT, VERIFIER, EXTRA_GROUP = (f"{OURS}{name}" for name in ("pilot", "pilot2", "verify", "extra"))
 POOL = f"{OURS}pool"
 POOL_SIZE = 12
-LIBEXEC = ("pilotage-verify", "pilotage-sweep")
+LIBEXEC = ("pilotage-verify", "pilotage-map", "pilotage-sweep")
 ANALYSIS = "/demo/Role=analysis"
 CONFIG = """\
 [helper]
 ca_dir = {grid}/certificates
 voms_dir = {grid}/vomsdir
-grid_mapfile = {etc}/grid-mapfile
-gridmapdir = {etc}/gridmapdir
 verify_user = {verifier}
 min_uid = 1000
 min_gid = 1000
 audit_file = {log}
 syslog = no
 {more}
+
+[map]
+grid_mapfile = {etc}/grid-mapfile
+gridmapdir = {etc}/gridmapdir
+{mapping}
 
 [caller {pilot}]
 vos = demo
@@ -87,6 +90,7 @@ class HelperRig:
         self.rundir = prefix / "run"
         self.program = prefix / "sbin" / "pilotage-exec"
         self.verifier = prefix / "libexec" / "pilotage-verify"
+        self.mapper = prefix / "libexec" / "pilotage-map"
         self.config = self.etc / "helper.conf"
         self.gridmapdir = self.etc / "gridmapdir"
         self.attacks = prefix / "attacks"
@@ -144,19 +148,21 @@ class HelperRig:
 
     # configuration
 
-    def configure(self, more: str = "", text: str | None = None) -> None:
-        """Write helper.conf anew; `more` goes into [helper]."""
-        names = {"grid": self.prefix / "grid", "etc": self.etc, "log": self.log, "more": more}
+    def configure(self, more: str = "", text: str | None = None, mapping: str = "") -> None:
+        """Write helper.conf anew; `more` goes into [helper], `mapping` into [map]."""
+        names = {"grid": self.prefix / "grid", "etc": self.etc, "log": self.log, "more": more, "mapping": mapping}
         whole = text or CONFIG.format(**names, verifier=VERIFIER, pilot=PILOT, pool=POOL)
         self.config.unlink(missing_ok=True)
         self.config.write_text(whole)
         self.config.chmod(0o644)
 
     @contextlib.contextmanager
-    def configured(self, more: str = "", change: Callable[[str], str] | None = None) -> Iterator[None]:
+    def configured(
+        self, more: str = "", change: Callable[[str], str] | None = None, mapping: str = ""
+    ) -> Iterator[None]:
         """Run the block with another configuration."""
         before = self.config.read_text()
-        self.configure(more)
+        self.configure(more, mapping=mapping)
         if change:
             self.configure(text=change(self.config.read_text()))
         try:

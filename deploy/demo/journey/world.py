@@ -48,13 +48,15 @@ HELPER_CONFIG = """\
 [helper]
 ca_dir = {ca_dir}
 voms_dir = {voms_dir}
-grid_mapfile = {mapfile}
-gridmapdir = {gridmapdir}
 verify_user = {verifier}
 min_uid = 1000
 min_gid = 1000
 audit_file = {audit}
 syslog = no
+
+[map]
+grid_mapfile = {mapfile}
+gridmapdir = {gridmapdir}
 
 [caller {pilot}]
 vos = demo

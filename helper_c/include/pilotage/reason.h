@@ -90,6 +90,10 @@ enum pil_reason {
 	PIL_GROUP_FORBIDDEN = 412,
 	PIL_ACCOUNT_LOOKUP = 413,
 	PIL_ACCOUNT_IN_USE = 414,
+	PIL_OWNER_NOT_LISTED = 415,
+	PIL_TIME_SLOT_CLOSED = 416,
+	PIL_COMMAND_FORBIDDEN = 417,
+	PIL_ACCOUNT_CHANGED = 418,
 	/* the helper: the machine */
 	PIL_HELPER_USAGE = 500,
 	PIL_HELPER_PRIVILEGE = 501,
@@ -112,6 +116,8 @@ enum pil_reason {
 	PIL_HELPER_NOT_INSTALLED = 518,
 	PIL_HOME_UNUSABLE = 519,
 	PIL_ISOLATION_FAILED = 520,
+	PIL_MAPPER_FAILED = 530,
+	PIL_MAPPER_RECORD = 531,
 	/* credentials */
 	/* jobs and leases */
 	/* sandboxes and logs */

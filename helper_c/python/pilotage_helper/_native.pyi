@@ -35,15 +35,20 @@ class CIdentity(Pointer, Protocol):
     detail: Pointer
     fqan: Pointer
 
-class CMapOptions(Pointer, Protocol):
-    grid_mapfile: Pointer
-    gridmapdir: Pointer
-    ban_file: Pointer
+class CMapConfig(Pointer, Protocol): ...
+
+class CMapRequest(Pointer, Protocol):
+    flags: int
     min_uid: int
     min_gid: int
     caller: int
-    dry_run: int
-    trust_any_owner: int
+    verifier_uid: int
+    verifier_gid: int
+    at: int
+    accounts: Pointer
+    expect: Pointer
+    command: Pointer
+    who: CIdentity
 
 class CMapping(Pointer, Protocol):
     account: Pointer
@@ -55,6 +60,30 @@ class CMapping(Pointer, Protocol):
     groups: Sequence[int]
     detail: Pointer
 
+class CMapRecord(Pointer, Protocol):
+    reason: int
+    map: CMapping
+
+class CCaller(Pointer, Protocol):
+    name: Pointer
+    accounts: Pointer
+
+class CCallers(Pointer, Protocol):
+    def __getitem__(self, index: int) -> CCaller: ...
+    def __add__(self, index: int) -> CCaller: ...
+
+class CConfig(Pointer, Protocol):
+    ca_dir: Pointer
+    voms_dir: Pointer
+    verify_user: Pointer
+    min_uid: int
+    min_gid: int
+    clock_skew: int
+    require_crl: int
+    refuse_limited: int
+    ncallers: int
+    callers: CCallers
+
 class _Ffi:
     NULL: Pointer
     @overload
@@ -62,13 +91,19 @@ class _Ffi:
     @overload
     def new(self, kind: Literal["struct pil_identity *"]) -> CIdentity: ...
     @overload
-    def new(self, kind: Literal["struct pil_map_options *"]) -> CMapOptions: ...
+    def new(self, kind: Literal["struct pil_map_config *"]) -> CMapConfig: ...
     @overload
-    def new(self, kind: Literal["struct pil_mapping *"]) -> CMapping: ...
+    def new(self, kind: Literal["struct pil_map_request *"]) -> CMapRequest: ...
+    @overload
+    def new(self, kind: Literal["struct pil_map_record *"]) -> CMapRecord: ...
+    @overload
+    def new(self, kind: Literal["struct config *"]) -> CConfig: ...
     @overload
     def new(self, kind: Literal["char[]"], value: bytes) -> Pointer: ...
     def string(self, field: object) -> bytes: ...
     def buffer(self, field: object) -> bytes: ...
+    def addressof(self, value: Pointer, field: str) -> Pointer: ...
+    def sizeof(self, value: object) -> int: ...
     def memmove(self, target: object, source: bytes, size: int) -> None: ...
 
 class _Lib:
@@ -87,7 +122,17 @@ class _Lib:
     PIL_P_NO_SIGNING_POLICY: int
     def pil_verify_pem(self, options: COptions, data: bytes, size: int, who: CIdentity) -> int: ...
     def pil_verify_der(self, options: COptions, data: bytes, size: int, who: CIdentity) -> int: ...
-    def pil_map(self, options: CMapOptions, who: CIdentity, mapping: CMapping) -> int: ...
+    PIL_DETAIL_SIZE: int
+    PIL_M_DRY_RUN: int
+    def pil_map_request_init(self, request: CMapRequest) -> int: ...
+    def pil_map_config_load(self, config: CMapConfig, path: Pointer, any_owner: int, detail: Pointer) -> int: ...
+    def pil_map_check_files(self, config: CMapConfig, detail: Pointer) -> int: ...
+    def pil_map_answer(
+        self, config: CMapConfig, broken: int, why: Pointer, request: CMapRequest, record: CMapRecord
+    ) -> int: ...
+    def pil_map_record_check(self, record: CMapRecord, received: int, request: CMapRequest) -> int: ...
+    def config_load(self, config: CConfig, path: Pointer, any_owner: int, detail: Pointer) -> int: ...
+    def bounds_owner(self, caller: CCaller, who: Pointer, detail: Pointer) -> int: ...
     def pil_dn_equal(self, left: bytes, right: bytes) -> int: ...
 
 ffi: _Ffi

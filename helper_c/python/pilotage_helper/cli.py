@@ -1,6 +1,5 @@
 """The command `pilotage-helper`: show anybody what the verifier and the map say."""
 
-import configparser
 import functools
 import sys
 from collections.abc import Callable
@@ -13,11 +12,13 @@ import msgspec
 
 from pilotage.errors import PilotageError, refuse
 from pilotage.reasons import Reason
-from pilotage_helper.maps import MapOptions, Mapping, map_identity
+from pilotage_helper.maps import MapOptions, Mapping, check_maps, map_identity
+from pilotage_helper.site import read_site
 from pilotage_helper.verify import Identity, VerifyOptions, verify_pem
 
 INPUT_MAX = 256 * 1024
 CERTIFICATES = "/etc/grid-security/certificates"
+CONFIG = "/etc/pilotage/helper.conf"
 VOMSDIR = "/etc/grid-security/vomsdir"
 FOLDER = click.Path(path_type=Path)
 
@@ -115,55 +116,49 @@ def verify(
 
 
 @main.command("map")
-@click.option("--config", type=click.Path(path_type=Path), help="Take paths and limits from this helper.conf.")
-@click.option("--grid-mapfile", type=FOLDER, help="Lines of DN or FQAN and accounts.")
-@click.option("--gridmapdir", type=FOLDER, help="Directory of pool leases; nothing is leased.")
-@click.option("--ban-file", type=FOLDER, help="DNs and FQANs that are refused.")
-@click.option("--trust-any-owner", is_flag=True, help="Read map files that root does not own.")
-@trust_options
+@click.option("--config", type=FOLDER, default=CONFIG, show_default=True, help="The site's helper.conf.")
+@click.option("--certificates", type=FOLDER, help="Directory of authorities, instead of the configuration's.")
+@click.option("--vomsdir", type=FOLDER, help="Directory of <vo>/<host>.lsc files, instead of the configuration's.")
+@click.option("--caller", help="Whose bounds hold: NAME of a [caller NAME]; not needed where there is only one.")
+@click.option("--account", default="", help="Verify mode: does the proxy map to this account?")
+@click.option("--command", "wanted", default="", help="Would this command (an absolute path) be permitted?")
+@click.option("--lease", is_flag=True, help="Lease an account of a pool, with your own rights; else change nothing.")
+@click.option("--strict", is_flag=True, help="Want every file to be root's alone, as the setuid program does.")
+@click.option("--at", type=Moment(), help="Verify and map as at this time: ISO 8601 or Unix seconds.")
+@click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
+@click.argument("file", metavar="PROXY", type=click.File("rb"))
 @answers
 def map_command(
     *,
-    config: Path | None,
-    grid_mapfile: Path | None,
-    gridmapdir: Path | None,
-    ban_file: Path | None,
-    trust_any_owner: bool,
-    certificates: Path,
-    vomsdir: Path,
+    config: Path,
+    certificates: Path | None,
+    vomsdir: Path | None,
+    caller: str | None,
+    account: str,
+    wanted: str,
+    lease: bool,
+    strict: bool,
     at: datetime | None,
-    skew: int,
-    host: str,
-    require_crl: bool,
-    require_key: bool,
-    require_proxy: bool,
     as_json: bool,
     file: BinaryIO,
 ) -> None:
-    """Say which account the PEM FILE would run under; lease nothing."""
-    section = _section(config) if config else {}
-    mapfile = grid_mapfile or _path(section, "grid_mapfile")
-    if mapfile is None:
-        raise click.UsageError("give --grid-mapfile, or --config with a grid_mapfile in it")
-    options = VerifyOptions(
-        _path(section, "ca_dir") or certificates,
-        _path(section, "voms_dir") or vomsdir,
-        skew,
-        require_crl,
-        require_key=require_key,
-        require_proxy=require_proxy,
-        host=host,
-    )
-    maps = MapOptions(
-        mapfile,
-        gridmapdir or _path(section, "gridmapdir"),
-        ban_file or _path(section, "ban_file"),
-        _number(section, "min_uid"),
-        _number(section, "min_gid"),
-        trust_any_owner=trust_any_owner,
-    )
-    identity = verify_pem(_read(file), options, at)
-    _print(_describe(identity) | _describe_account(map_identity(identity, maps)), as_json=as_json)
+    """Say which account PROXY would run under by a site's configuration, or why it would be refused."""
+    site = read_site(config, any_owner=not strict)
+    options = MapOptions(site, site.caller(caller), lease, account, wanted, None if at is None else int(at.timestamp()))
+    identity = verify_pem(_read(file), site.verify_options(certificates, vomsdir), at)
+    _print(_describe(identity) | _describe_account(map_identity(identity, options)), as_json=as_json)
+
+
+@main.command("check-config")
+@click.option("--strict", is_flag=True, help="Want every file to be root's alone, as the setuid program does.")
+@click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
+@click.argument("config", type=FOLDER, default=CONFIG)
+@answers
+def check_config(*, strict: bool, as_json: bool, config: Path) -> None:
+    """Read a helper.conf and every map file that it names; tell all that is wrong in a file at once."""
+    site = read_site(config, any_owner=not strict)
+    check_maps(site)
+    _print({"config": str(config), "callers": tuple(caller.name for caller in site.callers)}, as_json=as_json)
 
 
 def _read(file: BinaryIO) -> bytes:
@@ -171,26 +166,6 @@ def _read(file: BinaryIO) -> bytes:
         return file.read(INPUT_MAX + 1)
     except OSError as error:
         raise refuse(Reason.IDENTITY_FILE_UNUSABLE, f"{file.name} cannot be read: {error.strerror}") from error
-
-
-def _section(path: Path) -> dict[str, str]:
-    parser = configparser.ConfigParser(interpolation=None, comment_prefixes=("#",), inline_comment_prefixes=("#",))
-    try:
-        parser.read_string(path.read_text())
-        return dict(parser["helper"])
-    except (OSError, UnicodeDecodeError, configparser.Error, KeyError) as error:
-        raise refuse(Reason.HELPER_CONFIG_INVALID, f"{path} cannot be used: {error}") from error
-
-
-def _path(section: dict[str, str], key: str) -> Path | None:
-    return Path(section[key]) if section.get(key) else None
-
-
-def _number(section: dict[str, str], key: str) -> int:
-    try:
-        return int(section.get(key, "1000"))
-    except ValueError as error:
-        raise refuse(Reason.HELPER_CONFIG_INVALID, f"{key} is not a number") from error
 
 
 def _describe(identity: Identity) -> dict[str, object]:

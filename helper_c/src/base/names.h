@@ -6,7 +6,7 @@
 
 #include <stddef.h>
 
-#include "pilotage/map.h"
+#include "pilotage/verify.h"
 
 /* Room for a canonical DN: every byte of a value may need an escape. */
 #define PIL_CANONICAL_SIZE	(2 * PIL_DN_SIZE + 64)
@@ -17,6 +17,9 @@
  * equal. -1: not a DN.
  */
 int	pil_dn_canonical(const char *dn, char *out, size_t size);
+
+/* Slash-form DNs equal attribute by attribute (old spellings included). */
+int	pil_dn_equal(const char *, const char *);
 
 /* A key of a map file is a DN when its first component holds a '='. */
 int	pil_is_dn(const char *);

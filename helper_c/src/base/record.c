@@ -4,36 +4,8 @@
  */
 #include <string.h>
 
-#include "base/names.h"
+#include "base/text.h"
 #include "pilotage/record.h"
-
-/* Terminated, printable ASCII, and nothing but zeros behind the end. */
-static int
-clean(const char *field, size_t size)
-{
-	size_t i = 0;
-
-	while (i < size && field[i] >= ' ' && field[i] <= '~')
-		i++;
-	if (i == size)
-		return 0;
-	for (; i < size; i++)
-		if (field[i] != '\0')
-			return 0;
-	return 1;
-}
-
-static int
-is_zero(const void *bytes, size_t size)
-{
-	const unsigned char *p = bytes;
-
-	while (size > 0 && *p == 0) {
-		p++;
-		size--;
-	}
-	return size == 0;
-}
 
 static int
 envelope(const struct pil_record *record, const struct pil_request *request,
@@ -58,7 +30,7 @@ refusal(const struct pil_identity *who)
 		return 0;
 	rest.reason = 0;
 	memset(rest.detail, 0, sizeof(rest.detail));
-	return is_zero(&rest, sizeof(rest));
+	return pil_is_zero(&rest, sizeof(rest));
 }
 
 static int
@@ -87,14 +59,14 @@ attributes(const struct pil_identity *who, int64_t earliest)
 
 	if (!(who->flags & PIL_F_VOMS))
 		return who->fqan_count == 0 && who->voms_not_after == 0 &&
-		    len == 0 && is_zero(who->fqan, sizeof(who->fqan));
+		    len == 0 && pil_is_zero(who->fqan, sizeof(who->fqan));
 	if (who->fqan_count == 0 || who->fqan_count > PIL_FQAN_MAX ||
 	    who->voms_not_after <= earliest || len == 0)
 		return 0;
 	for (i = 0; i < PIL_FQAN_MAX; i++) {
 		const char *fqan = who->fqan[i];
 
-		if (!clean(fqan, PIL_NAME_SIZE) ||
+		if (!pil_is_clean(fqan, PIL_NAME_SIZE) ||
 		    fqan[0] != (i < who->fqan_count ? '/' : '\0'))
 			return 0;
 	}
@@ -112,13 +84,13 @@ pil_record_check(const struct pil_record *record, size_t received,
 
 	if (received != sizeof(*record) || !envelope(record, request, digest))
 		return PIL_VERIFIER_RECORD;
-	if (!clean(who->detail, sizeof(who->detail)))
+	if (!pil_is_clean(who->detail, sizeof(who->detail)))
 		return PIL_VERIFIER_RECORD;
 	if (who->reason != PIL_OK)
 		return refusal(who) ? PIL_OK : PIL_VERIFIER_RECORD;
-	if (!clean(who->dn, sizeof(who->dn)) || !pil_is_dn(who->dn) ||
-	    !clean(who->issuer, sizeof(who->issuer)) || who->issuer[0] != '/' ||
-	    !clean(who->vo, sizeof(who->vo)) || !flags(who, request->policy))
+	if (!pil_is_clean(who->dn, sizeof(who->dn)) || who->dn[0] != '/' ||
+	    !pil_is_clean(who->issuer, sizeof(who->issuer)) || who->issuer[0] != '/' ||
+	    !pil_is_clean(who->vo, sizeof(who->vo)) || !flags(who, request->policy))
 		return PIL_VERIFIER_RECORD;
 	if (who->not_before >= who->not_after ||
 	    who->not_before > now + skew || who->not_after <= now - skew)

@@ -30,6 +30,28 @@ pil_detail(char *detail, const char *fmt, ...)
 	va_end(ap);
 }
 
+int
+pil_is_clean(const char *field, size_t size)
+{
+	size_t i = 0;
+
+	while (i < size && field[i] >= ' ' && field[i] <= '~')
+		i++;
+	return i < size && pil_is_zero(field + i, size - i);
+}
+
+int
+pil_is_zero(const void *bytes, size_t size)
+{
+	const unsigned char *p = bytes;
+
+	while (size > 0 && *p == 0) {
+		p++;
+		size--;
+	}
+	return size == 0;
+}
+
 /* Append text whole, or not at all. */
 static int
 append(struct pil_json *json, const char *text)

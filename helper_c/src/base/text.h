@@ -17,6 +17,10 @@ void	pil_detail(char *detail, const char *fmt, ...)
 void	pil_vdetail(char *detail, const char *fmt, va_list)
 	    __attribute__((format(printf, 2, 0)));
 
+/* Terminated, printable ASCII, and nothing but zeros behind the end? */
+int	pil_is_clean(const char *field, size_t size);
+int	pil_is_zero(const void *, size_t);
+
 #define PIL_LINE_MAX	4096	/* a pipe takes this much at once, or nothing */
 
 /* A field that does not fit is left out and "cut":true is added. */

@@ -9,8 +9,5 @@ const struct caller *bounds_caller(const struct config *, const char *name);
 /* May this caller run payloads of this owner? */
 enum pil_reason	bounds_owner(const struct caller *,
 		    const struct pil_identity *, char *detail);
-/* pil_map's permit: may this caller's payload become that account? */
-enum pil_reason	bounds_account(const void *run, const char *account, uid_t,
-		    gid_t);
 
 #endif

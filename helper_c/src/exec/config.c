@@ -7,63 +7,50 @@
 #include <string.h>
 
 #include "base/ini.h"
+#include "base/settings.h"
 #include "base/text.h"
 #include "base/trusted.h"
 #include "exec/config.h"
 
 #define CONFIG_MAX	(64 * 1024)
-#define ID_MAX		4294967293u
-
-enum kind { PATH, WORD, NUMBER, SIZE, WORDS };
-
 #define MIB		(1024 * 1024)
 #define SIZE_LIMIT	(1ull << 60)
 #define CALLER	"caller "
 
-struct key {
-	const char	*name;
-	enum kind	 kind;
-	size_t		 offset;
-	uint64_t	 min, max;	/* numbers; WORDS: max is the count */
-	const char	*words[3];	/* WORDS: their indices are the values */
-};
-
-static const struct key helper_keys[] = {
+static const struct pil_setting helper_keys[] = {
 #define AT(field)	offsetof(struct config, field)
-	{ "ca_dir", PATH, AT(ca_dir), 0, 0, { NULL } },
-	{ "voms_dir", PATH, AT(voms_dir), 0, 0, { NULL } },
-	{ "grid_mapfile", PATH, AT(grid_mapfile), 0, 0, { NULL } },
-	{ "gridmapdir", PATH, AT(gridmapdir), 0, 0, { NULL } },
-	{ "ban_file", PATH, AT(ban_file), 0, 0, { NULL } },
-	{ "audit_file", PATH, AT(audit_file), 0, 0, { NULL } },
-	{ "verify_user", WORD, AT(verify_user), 0, 0, { NULL } },
-	{ "min_uid", NUMBER, AT(min_uid), 1, ID_MAX, { NULL } },
-	{ "min_gid", NUMBER, AT(min_gid), 1, ID_MAX, { NULL } },
-	{ "term_grace_seconds", NUMBER, AT(term_grace), 0, 3600, { NULL } },
-	{ "clock_skew_seconds", NUMBER, AT(clock_skew), 0, 3600, { NULL } },
-	{ "syslog", WORDS, AT(syslog), 0, 2, { "no", "yes", NULL } },
-	{ "require_crl", WORDS, AT(require_crl), 0, 2, { "no", "yes", NULL } },
-	{ "limited_proxies", WORDS, AT(refuse_limited), 0, 2,
+	{ "ca_dir", PIL_PATH, AT(ca_dir), 0, 0, { NULL } },
+	{ "voms_dir", PIL_PATH, AT(voms_dir), 0, 0, { NULL } },
+	{ "audit_file", PIL_PATH, AT(audit_file), 0, 0, { NULL } },
+	{ "verify_user", PIL_WORD, AT(verify_user), 0, 0, { NULL } },
+	{ "min_uid", PIL_NUMBER, AT(min_uid), 1, PIL_ID_MAX, { NULL } },
+	{ "min_gid", PIL_NUMBER, AT(min_gid), 1, PIL_ID_MAX, { NULL } },
+	{ "term_grace_seconds", PIL_NUMBER, AT(term_grace), 0, 3600, { NULL } },
+	{ "clock_skew_seconds", PIL_NUMBER, AT(clock_skew), 0, 3600, { NULL } },
+	{ "syslog", PIL_WORDS, AT(syslog), 0, 2, { "no", "yes", NULL } },
+	{ "require_crl", PIL_WORDS, AT(require_crl), 0, 2, { "no", "yes", NULL } },
+	{ "limited_proxies", PIL_WORDS, AT(refuse_limited), 0, 2,
 	    { "accept", "refuse", NULL } },
-	{ "no_new_privs", WORDS, AT(no_new_privs), 0, 2, { "no", "yes", NULL } },
-	{ "cgroup", WORDS, AT(cgroup), 0, 3, { "auto", "required", "off" } },
+	{ "no_new_privs", PIL_WORDS, AT(no_new_privs), 0, 2, { "no", "yes", NULL } },
+	{ "cgroup", PIL_WORDS, AT(cgroup), 0, 3, { "auto", "required", "off" } },
 };
 
-static const struct key isolation_keys[] = {
-	{ "namespaces", WORDS, AT(namespaces), 0, 3,
+static const struct pil_setting isolation_keys[] = {
+	{ "namespaces", PIL_WORDS, AT(namespaces), 0, 3,
 	    { "off", "auto", "required" } },
-	{ "tmp_bytes", SIZE, AT(tmp_bytes), MIB, SIZE_LIMIT, { NULL } },
+	{ "tmp_bytes", PIL_SIZE, AT(tmp_bytes), MIB, SIZE_LIMIT, { NULL } },
 #undef AT
 };
 
 static const struct section {
 	const char	*name;
-	const struct key *keys;
+	const struct pil_setting *keys;
 	size_t		 n;
 } sections[] = {
 #define KEYS(keys)	keys, sizeof(keys) / sizeof(keys[0])
 	{ "helper", KEYS(helper_keys) },
 	{ "isolation", KEYS(isolation_keys) },
+	{ "map", NULL, 0 },
 #undef KEYS
 };
 
@@ -73,71 +60,9 @@ struct reader {
 	struct config	*config;
 	struct caller	*caller;	/* whose section it is; NULL: another */
 	size_t		 section;	/* then, which */
-	uint32_t	 seen[NSECTIONS];	/* its keys, and 1u: itself */
+	uint64_t	 seen[NSECTIONS];	/* its keys */
+	unsigned	 sections;	/* a bit for each that has been */
 };
-
-static const char *
-take_number(const struct key *key, const char *value, void *field)
-{
-	uint64_t n = 0;
-	size_t len = strlen(value), i;
-
-	if (len == 0 || len > 19 || strspn(value, "0123456789") != len)
-		return "the value is not a number";
-	for (i = 0; i < len; i++)
-		n = n * 10 + (uint64_t)(value[i] - '0');
-	if (n < key->min || n > key->max)
-		return "the number is out of range";
-	if (key->kind == SIZE)
-		*(unsigned long long *)field = n;
-	else
-		*(unsigned *)field = (unsigned)n;
-	return NULL;
-}
-
-static const char *
-take_word(const struct key *key, const char *value, unsigned *out)
-{
-	unsigned i;
-
-	for (i = 0; i < key->max; i++)
-		if (strcmp(key->words[i], value) == 0) {
-			*out = i;
-			return NULL;
-		}
-	return "the value is not one of the known words";
-}
-
-static const char *
-take_key(struct reader *reader, const char *name, char *value)
-{
-	const struct section *section = &sections[reader->section];
-	const struct key *key;
-	uint32_t bit;
-	void *field;
-	size_t i = 0;
-
-	while (i < section->n && strcmp(section->keys[i].name, name) != 0)
-		i++;
-	if (i == section->n)
-		return "unknown key";
-	key = &section->keys[i];
-	bit = 2u << i;
-	if (reader->seen[reader->section] & bit)
-		return "repeated key";
-	reader->seen[reader->section] |= bit;
-	field = (char *)reader->config + key->offset;
-	if (key->kind == NUMBER || key->kind == SIZE)
-		return take_number(key, value, field);
-	if (key->kind == WORDS)
-		return take_word(key, value, field);
-	if (*value == '\0')
-		return "the value is empty";
-	if (key->kind == PATH && *value != '/')
-		return "the value is not an absolute path";
-	*(const char **)field = value;
-	return NULL;
-}
 
 static const char *
 take_caller_key(struct caller *caller, const char *name, char *value)
@@ -177,9 +102,9 @@ take_section(struct reader *reader, const char *section)
 			continue;
 		reader->caller = NULL;
 		reader->section = i;
-		if (reader->seen[i] != 0)
+		if (reader->sections & 1u << i)
 			return "repeated section";
-		reader->seen[i] = 1;
+		reader->sections |= 1u << i;
 		return NULL;
 	}
 	if (strncmp(section, CALLER, strlen(CALLER)) != 0)
@@ -201,12 +126,18 @@ static const char *
 take(void *arg, char *section, char *key, char *value)
 {
 	struct reader *reader = arg;
+	const struct section *section_of;
 
 	if (key == NULL)
 		return take_section(reader, section);
 	if (reader->caller != NULL)
 		return take_caller_key(reader->caller, key, value);
-	return take_key(reader, key, value);
+	section_of = &sections[reader->section];
+	/* pilotage-map reads [map], and judges it. */
+	if (section_of->keys == NULL)
+		return NULL;
+	return pil_setting_take(section_of->keys, section_of->n,
+	    &reader->seen[reader->section], reader->config, key, value);
 }
 
 /* What must be there whatever the rest says. */
@@ -217,8 +148,6 @@ missing(const struct config *config)
 
 	if (config->ca_dir == NULL)
 		return "[helper] has no ca_dir";
-	if (config->grid_mapfile == NULL)
-		return "[helper] has no grid_mapfile";
 	if (config->verify_user == NULL)
 		return "[helper] has no verify_user";
 	if (config->audit_file == NULL && !config->syslog)
@@ -227,14 +156,18 @@ missing(const struct config *config)
 		if (config->callers[i].vos == NULL ||
 		    config->callers[i].accounts == NULL)
 			return "a [caller] has no vos or no accounts";
+		else if (strlen(config->callers[i].accounts) >=
+		    PIL_BOUNDS_SIZE)
+			return "a [caller] has too long accounts";
 	return NULL;
 }
 
 enum pil_reason
-config_load(struct config *config, char *detail)
+config_load(struct config *config, const char *path, int any_owner,
+    char *detail)
 {
 	char wrong[PIL_DETAIL_SIZE], *text;
-	struct reader reader = { config, NULL, 0, { 0 } };
+	struct reader reader = { .config = config };
 	const char *what;
 	size_t len;
 
@@ -244,13 +177,13 @@ config_load(struct config *config, char *detail)
 	config->clock_skew = 300;
 	config->tmp_bytes = 512ull * MIB;
 	config->syslog = config->require_crl = config->no_new_privs = 1;
-	if (pil_read_trusted(PILOTAGE_CONFIG, 0, CONFIG_MAX, &text, &len,
+	if (pil_read_trusted(path, any_owner, CONFIG_MAX, &text, &len,
 	    detail) == -1)
 		return PIL_HELPER_CONFIG_UNUSABLE;
 	if (pil_ini_parse(text, len, take, &reader, wrong) == -1)
-		pil_detail(detail, "%s: %s", PILOTAGE_CONFIG, wrong);
+		pil_detail(detail, "%s: %s", path, wrong);
 	else if ((what = missing(config)) != NULL)
-		pil_detail(detail, "%s: %s", PILOTAGE_CONFIG, what);
+		pil_detail(detail, "%s: %s", path, what);
 	else
 		return PIL_OK;
 	return PIL_HELPER_CONFIG_INVALID;

@@ -4,7 +4,11 @@
 
 #include "exec/run.h"
 
-/* Read the compiled-in file. Strings live as long as the process. */
-enum pil_reason	config_load(struct config *, char *detail);
+/*
+ * Read it whole; [map] is left to pilotage-map. Strings live as long as the
+ * process. any_owner is for Python's dry runs.
+ */
+enum pil_reason	config_load(struct config *, const char *path, int any_owner,
+		    char *detail);
 
 #endif

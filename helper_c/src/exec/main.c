@@ -10,7 +10,6 @@
 #include <sys/stat.h>
 
 #include <errno.h>
-#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +23,7 @@
 #include "exec/front.h"
 #include "exec/glexec.h"
 #include "exec/inherit.h"
+#include "exec/local.h"
 #include "exec/monitor.h"
 #include "exec/options.h"
 #include "exec/proxyfile.h"
@@ -31,7 +31,6 @@
 #include "exec/tell.h"
 
 #define VERSION		"0.1.0"
-#define ENTRY_SIZE	65536
 
 static void
 check(struct run *run, enum pil_reason reason, const char *detail)
@@ -44,7 +43,9 @@ check(struct run *run, enum pil_reason reason, const char *detail)
 static void
 answer_unprivileged(struct run *run)
 {
-	char detail[PIL_DETAIL_SIZE];
+	char *argv[] = { (char *)(uintptr_t)"pilotage-map",
+	    (char *)(uintptr_t)"check-config", NULL };
+	char detail[PIL_DETAIL_SIZE], *nothing[] = { NULL };
 
 	if (switch_to_caller(run) == -1)
 		_exit(202);
@@ -52,43 +53,46 @@ answer_unprivileged(struct run *run)
 		(void)dprintf(STDOUT_FILENO, "pilotage-exec " VERSION "\n");
 		_exit(0);
 	}
-	check(run, config_load(&run->config, detail), detail);
-	(void)dprintf(STDOUT_FILENO, PILOTAGE_CONFIG ": ok\n");
-	_exit(0);
+	check(run, config_load(&run->config, PILOTAGE_CONFIG, 0, detail),
+	    detail);
+	/* It judges the other half, with the caller's rights. */
+	(void)execve(PILOTAGE_MAP, argv, nothing);
+	refuse(run, PIL_HELPER_SYSTEM, PILOTAGE_MAP ": %s", strerror(errno));
 }
 
 /* The caller's name comes from the kernel's uid, never from the caller. */
 static void
 authorise(struct run *run)
 {
-	static char buf[ENTRY_SIZE];
-	struct passwd pw, *found = NULL;
-	int error;
+	struct ids *verifier = &run->verifier;
+	char number[16];
 
-	error = getpwuid_r(run->pilot.uid, &pw, buf, sizeof(buf), &found);
-	if (error != 0)
+	if (local_name(run->pilot.uid, run->caller_name,
+	    sizeof(run->caller_name)) == -1)
 		refuse(run, PIL_ACCOUNT_LOOKUP, "uid %u: %s", run->pilot.uid,
-		    strerror(error));
-	if (found == NULL || strlen(pw.pw_name) >= sizeof(run->caller_name))
-		refuse(run, PIL_CALLER_NOT_ALLOWED, "uid %u has no account",
-		    run->pilot.uid);
-	(void)snprintf(run->caller_name, sizeof(run->caller_name), "%s",
-	    pw.pw_name);
+		    strerror(errno));
+	(void)snprintf(number, sizeof(number), "%u", run->pilot.uid);
 	run->caller = bounds_caller(&run->config, run->caller_name);
+	if (run->caller == NULL)
+		run->caller = bounds_caller(&run->config, number);
 	if (run->caller == NULL)
 		refuse(run, PIL_CALLER_NOT_ALLOWED, "the configuration has no "
 		    "[caller %s]", run->caller_name);
 	if (run->options.glexec && !glexec_allowed(run->caller))
 		refuse(run, PIL_CALLER_NOT_ALLOWED, "[caller %s] does not say "
 		    "glexec = yes", run->caller_name);
-	error = getpwnam_r(run->config.verify_user, &pw, buf, sizeof(buf),
-	    &found);
-	if (error != 0 || found == NULL || pw.pw_uid == 0 || pw.pw_gid == 0 ||
-	    pw.pw_uid == run->pilot.uid)
+	switch (local_ids(run->config.verify_user, verifier)) {
+	case -1:
+		refuse(run, PIL_ACCOUNT_LOOKUP, "/etc/passwd: %s",
+		    strerror(errno));
+	case 0:
+		*verifier = (struct ids){ 0, 0 };
+	}
+	if (pil_is_special(verifier->uid) || pil_is_special(verifier->gid) ||
+	    verifier->uid == run->pilot.uid)
 		refuse(run, PIL_HELPER_CONFIG_INVALID, "verify_user %s is no "
-		    "account that the verifier can have",
+		    "account of /etc/passwd that the verifier can have",
 		    run->config.verify_user);
-	run->verifier = (struct ids){ pw.pw_uid, pw.pw_gid };
 }
 
 static void
@@ -105,7 +109,8 @@ prepare(struct run *run)
 		    strerror(errno));
 	pil_hex(id, sizeof(id), run->id);
 	/* Without a configuration the refusal can still reach the log daemon. */
-	if ((reason = config_load(&run->config, detail)) != PIL_OK)
+	if ((reason = config_load(&run->config, PILOTAGE_CONFIG, 0,
+	    detail)) != PIL_OK)
 		run->config = (struct config){ .syslog = 1 };
 	if (audit_open(run, unlogged) == -1 && reason == PIL_OK)
 		refuse(run, PIL_AUDIT_UNAVAILABLE, "%s", unlogged);

@@ -11,12 +11,12 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/names.h"
 #include "exec/aide.h"
 #include "exec/audit.h"
 #include "exec/bounds.h"
 #include "exec/cgroup.h"
 #include "exec/isolate.h"
+#include "exec/mapper.h"
 #include "exec/monitor.h"
 #include "exec/payload.h"
 #include "exec/slot.h"
@@ -70,7 +70,7 @@ identify(struct run *run)
 	if (run->source.len == 0)
 		return;
 	ask(run, &run->source, &second);
-	if (!pil_dn_equal(run->record.who.dn, second.who.dn))
+	if (strcmp(run->record.who.dn, second.who.dn) != 0)
 		refuse(run, PIL_PROXY_FILE_UNUSABLE, "--source-proxy is "
 		    "another owner's: %s", second.who.dn);
 }
@@ -102,25 +102,11 @@ answer_map(struct run *run)
 static void
 map_owner(struct run *run)
 {
-	const struct config *config = &run->config;
-	struct pil_map_options options = {
-		.grid_mapfile = config->grid_mapfile,
-		.gridmapdir = config->gridmapdir,
-		.ban_file = config->ban_file,
-		.min_uid = config->min_uid,
-		.min_gid = config->min_gid,
-		.caller = run->pilot.uid,
-		.dry_run = run->options.verb == VERB_MAP,
-		.permit = bounds_account,
-		.permit_arg = run,
-	};
+	char detail[PIL_DETAIL_SIZE];
 	enum pil_reason reason;
 
-	reason = pil_map(&options, &run->record.who, &run->map);
-	if (reason != PIL_OK) {
-		run->map.account[0] = '\0';
-		refuse(run, reason, "%s", run->map.detail);
-	}
+	if ((reason = mapper_ask(run, detail)) != PIL_OK)
+		refuse(run, reason, "%s", detail);
 }
 
 /* Step 16: a group of its own where the machine can, as the site wants it. */

@@ -58,6 +58,11 @@ take(struct options *options, const char *name, const char *value)
 	}
 	if (strcmp(name, "--status-fd") == 0)
 		return take_status_fd(options, value);
+	if (options->verb == VERB_MAP && strcmp(name, "--account") == 0) {
+		options->account = value;
+		return strlen(value) < PIL_ACCOUNT_SIZE && *value != '\0' ?
+		    NULL : "--account is no account's name";
+	}
 	if (options->verb == VERB_RUN && strcmp(name, "--job-id") == 0)
 		return take_job_id(options, value);
 	if (options->verb == VERB_RUN && strcmp(name, "--source-proxy") == 0) {

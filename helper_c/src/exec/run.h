@@ -9,6 +9,7 @@
 #include <sys/types.h>
 
 #include <limits.h>
+#include <stdint.h>
 
 #include "pilotage/map.h"
 #include "pilotage/record.h"
@@ -23,6 +24,7 @@ struct options {
 	enum verb	 verb;
 	const char	*proxy;		/* decides who the owner is */
 	const char	*source;	/* handed to the payload; NULL: proxy */
+	const char	*account;	/* map: the only one accepted; or NULL */
 	char		 job_id[129];	/* free text for the log, made clean */
 	int		 no_target;	/* hand no proxy to the payload */
 	int		 glexec;	/* run by gLExec's contract */
@@ -43,8 +45,7 @@ struct caller {
 };
 
 struct config {
-	const char	*ca_dir, *voms_dir, *grid_mapfile, *gridmapdir;
-	const char	*ban_file, *verify_user, *audit_file;
+	const char	*ca_dir, *voms_dir, *verify_user, *audit_file;
 	unsigned	 min_uid, min_gid, term_grace, clock_skew;
 	unsigned	 syslog, require_crl, refuse_limited, no_new_privs;
 	unsigned	 cgroup;	/* enum cgroup_use */

@@ -20,7 +20,6 @@
 #include <unistd.h>
 
 #include "base/ini.h"
-#include "base/names.h"
 #include "base/sha256.h"
 #include "base/text.h"
 #include "base/trusted.h"
@@ -103,16 +102,14 @@ take_lock(struct run *run)
 	return 0;
 }
 
-/* The owner as a fixed text: the canonical DN's digest. */
+/* The owner as a fixed text: the digest of the DN as the verifier writes it. */
 static void
 owner_digest(const struct run *run, char hex[65])
 {
-	char plain[PIL_CANONICAL_SIZE];
+	const char *dn = run->record.who.dn;
 	uint8_t digest[32];
 
-	if (pil_dn_canonical(run->record.who.dn, plain, sizeof(plain)) == -1)
-		plain[0] = '\0';
-	pil_sha256(plain, strlen(plain), digest);
+	pil_sha256(dn, strlen(dn), digest);
 	pil_hex(digest, sizeof(digest), hex);
 }
 

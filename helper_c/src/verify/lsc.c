@@ -10,7 +10,7 @@
 #include <openssl/crypto.h>
 #include <openssl/x509.h>
 
-#include "pilotage/map.h"
+#include "base/names.h"
 #include "verify/voms.h"
 
 #define FILE_CAP	((size_t)64 * 1024)

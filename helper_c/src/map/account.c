@@ -8,20 +8,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/account.h"
 #include "base/text.h"
+#include "base/words.h"
+#include "map/account.h"
 
 #define ENTRY_MAX	(1024 * 1024)
-
-/*
- * Ids that mean "nobody" or "no change" somewhere are no accounts; 65534 is
- * what the kernel shows for every id that has no mapping.
- */
-static int
-is_special(unsigned id)
-{
-	return id == 0 || id == 65534 || id >= (unsigned)-2;
-}
 
 static enum pil_reason
 fill(const struct passwd *pw, const char *name, struct pil_mapping *map)
@@ -76,8 +67,9 @@ look_up(const char *name, struct pil_mapping *map)
 }
 
 static enum pil_reason
-judge_groups(const struct pil_map_options *options, struct pil_mapping *map)
+judge_groups(const struct pil_task *task)
 {
+	struct pil_mapping *map = task->map;
 	int n = PIL_GROUPS_MAX, i;
 
 	if (getgrouplist(map->account, map->gid, map->groups, &n) == -1) {
@@ -85,47 +77,45 @@ judge_groups(const struct pil_map_options *options, struct pil_mapping *map)
 		    map->account, PIL_GROUPS_MAX);
 		return PIL_GROUP_FORBIDDEN;
 	}
-	map->ngroups = (size_t)n;
+	map->ngroups = (uint32_t)n;
 	for (i = 0; i < n; i++)
-		if (is_special(map->groups[i]) ||
-		    map->groups[i] < options->min_gid) {
+		if (pil_is_special(map->groups[i]) ||
+		    map->groups[i] < task->request->min_gid ||
+		    map->groups[i] == task->request->verifier_gid) {
 			pil_detail(map->detail, "account %s is in group %u, "
-			    "which is below min_gid", map->account,
-			    map->groups[i]);
+			    "which is the verifier's or below min_gid",
+			    map->account, map->groups[i]);
 			return PIL_GROUP_FORBIDDEN;
 		}
-	if (is_special(map->gid) || map->gid < options->min_gid) {
-		pil_detail(map->detail, "account %s has group %u",
-		    map->account, map->gid);
-		return PIL_GROUP_FORBIDDEN;
-	}
 	return PIL_OK;
 }
 
 enum pil_reason
-pil_account(const struct pil_map_options *options, const char *name,
-    struct pil_mapping *map)
+pil_account(const struct pil_task *task, const char *name)
 {
+	const struct pil_map_request *request = task->request;
+	struct pil_mapping *map = task->map;
 	enum pil_reason reason;
 
 	if ((reason = look_up(name, map)) != PIL_OK)
 		return reason;
-	if (is_special(map->uid) || map->uid < options->min_uid) {
+	if (pil_is_special(map->uid) || map->uid < request->min_uid) {
 		pil_detail(map->detail, "account %s has uid %u, which is below "
 		    "min_uid", name, map->uid);
 		return PIL_ACCOUNT_FORBIDDEN;
 	}
-	if (map->uid == options->caller) {
-		pil_detail(map->detail, "account %s is the caller's own", name);
+	if (map->uid == request->caller ||
+	    map->uid == request->verifier_uid) {
+		pil_detail(map->detail, "account %s is the caller's own or the "
+		    "verifier's", name);
 		return PIL_ACCOUNT_FORBIDDEN;
 	}
-	if ((reason = judge_groups(options, map)) != PIL_OK)
+	if ((reason = judge_groups(task)) != PIL_OK)
 		return reason;
-	if (options->permit == NULL)
+	if (request->accounts[0] == '\0' ||
+	    pil_word_in(request->accounts, name, pil_account_bound))
 		return PIL_OK;
-	reason = options->permit(options->permit_arg, name, map->uid, map->gid);
-	if (reason != PIL_OK)
-		pil_detail(map->detail, "account %s is outside the caller's "
-		    "bounds", name);
-	return reason;
+	pil_detail(map->detail, "account %s is outside the caller's bounds",
+	    name);
+	return PIL_CALLER_ACCOUNT_BOUNDS;
 }

@@ -10,30 +10,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/mapfile.h"
 #include "base/names.h"
 #include "base/text.h"
 #include "base/trusted.h"
+#include "base/words.h"
+#include "map/mapfile.h"
 
 #define FILE_MAX	(16 * 1024 * 1024)
-
-int
-pil_is_account(const char *name, size_t len)
-{
-	size_t i, digits = 0;
-
-	if (len == 0 || len >= PIL_ACCOUNT_SIZE ||
-	    !(isalnum((unsigned char)name[0]) || name[0] == '_'))
-		return 0;
-	for (i = 0; i < len; i++) {
-		unsigned char c = (unsigned char)name[i];
-
-		if (!isalnum(c) && c != '.' && c != '_' && c != '-')
-			return 0;
-		digits += isdigit(c) != 0;
-	}
-	return digits < len;
-}
 
 static int
 blank(char c)
@@ -94,31 +77,13 @@ good_maps(char *maps)
 	if ((comment = strpbrk(maps, "#")) != NULL &&
 	    (comment == maps || blank(comment[-1])))
 		*comment = '\0';
-	for (; pil_mapping_next(&p, name, sizeof(name)); n++) {
+	for (; pil_word_next(&p, name, sizeof(name)); n++) {
 		const char *bare = name[0] == '.' ? name + 1 : name;
 
 		if (!pil_is_account(bare, strlen(bare)))
 			return 0;
 	}
 	return n > 0;
-}
-
-int
-pil_mapping_next(const char **maps, char *name, size_t size)
-{
-	const char *p = *maps;
-	size_t len = 0;
-
-	while (blank(*p))
-		p++;
-	while (p[len] != '\0' && !blank(p[len]))
-		len++;
-	if (len == 0)
-		return 0;
-	/* Too long a name becomes one that pil_is_account() refuses. */
-	(void)snprintf(name, size, "%.*s", (int)(len < size ? len : 0), p);
-	*maps = p + len;
-	return 1;
 }
 
 /* Check one line; store its pair at *out, which never overtakes the line. */

@@ -1,14 +1,13 @@
 /* Local accounts, looked up and judged. */
-#ifndef PILOTAGE_BASE_ACCOUNT_H
-#define PILOTAGE_BASE_ACCOUNT_H
+#ifndef PILOTAGE_MAP_ACCOUNT_H
+#define PILOTAGE_MAP_ACCOUNT_H
 
-#include "pilotage/map.h"
+#include "map/map.h"
 
 /*
  * Look an account up and refuse it unless payloads may run as it; fills in
  * account, uid, gid, home and groups. Nothing is changed anywhere.
  */
-enum pil_reason	pil_account(const struct pil_map_options *, const char *name,
-		    struct pil_mapping *);
+enum pil_reason	pil_account(const struct pil_task *, const char *name);
 
 #endif

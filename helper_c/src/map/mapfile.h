@@ -1,12 +1,12 @@
 /*
  * The reader of grid-mapfile and ban file (glexec.md 2.1).
  */
-#ifndef PILOTAGE_BASE_MAPFILE_H
-#define PILOTAGE_BASE_MAPFILE_H
+#ifndef PILOTAGE_MAP_MAPFILE_H
+#define PILOTAGE_MAP_MAPFILE_H
 
 #include <stddef.h>
 
-#include "pilotage/verify.h"
+#include "pilotage/map.h"
 
 enum pil_mapkind {
 	PIL_GRID_MAP,	/* each line names accounts or .pools */
@@ -34,11 +34,5 @@ void		pil_mapfile_free(struct pil_mapfile *);
 /* The pair after *cursor (start with NULL); 0 at the end. */
 int		pil_mapfile_next(const struct pil_mapfile *,
 		    const char **cursor, const char **maps);
-
-/* Take the next name of a mapping list; 0 at the end. */
-int		pil_mapping_next(const char **maps, char *name, size_t size);
-
-/* An account's or pool's name: letters, digits and "._-", no bare number. */
-int		pil_is_account(const char *name, size_t len);
 
 #endif

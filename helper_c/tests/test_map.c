@@ -20,7 +20,7 @@
 
 #include <cmocka.h>
 
-#include "pilotage/map.h"
+#include "map/map.h"
 
 static char root[64], map_path[128], ban_path[128], pool_path[128];
 static int broken_database;
@@ -95,26 +95,23 @@ write_file(const char *name, const char *text, size_t len)
 }
 
 static struct pil_mapping result;
-static struct pil_map_options options;
+static struct pil_map_config options;
+static struct pil_map_request request;
 
 static enum pil_reason
 map_text(const char *text, size_t len, const char *dn, const char *first,
     const char *second)
 {
-	static struct pil_identity who;
+	struct pil_identity *who = &request.who;
 
-	memset(&who, 0, sizeof(who));
-	(void)snprintf(who.dn, sizeof(who.dn), "%s", dn);
+	memset(who, 0, sizeof(*who));
+	(void)snprintf(who->dn, sizeof(who->dn), "%s", dn);
 	if (first != NULL)
-		(void)strcpy(who.fqan[who.fqan_count++], first);
+		(void)strcpy(who->fqan[who->fqan_count++], first);
 	if (second != NULL)
-		(void)strcpy(who.fqan[who.fqan_count++], second);
+		(void)strcpy(who->fqan[who->fqan_count++], second);
 	write_file("map", text, len);
-	options.grid_mapfile = map_path;
-	options.min_uid = options.min_gid = 1000;
-	options.caller = 20050;
-	options.trust_any_owner = 1;
-	return pil_map(&options, &who, &result);
+	return pil_map(&options, &request, &result);
 }
 
 static enum pil_reason
@@ -129,10 +126,16 @@ set_up(void **state)
 	(void)state;
 	(void)strcpy(root, "/tmp/pilotage-map-XXXXXX");
 	memset(&options, 0, sizeof(options));
+	options.any_owner = 1;
+	if (pil_map_request_init(&request) == -1)
+		return -1;
+	request.min_uid = request.min_gid = 1000;
+	request.caller = 20050;
 	broken_database = 0;
 	if (mkdtemp(root) == NULL)
 		return -1;
 	(void)strcpy(map_path, at("map"));
+	options.grid_mapfile = map_path;
 	(void)strcpy(ban_path, at("ban"));
 	(void)strcpy(pool_path, at("pool"));
 	return mkdir(pool_path, 0755);
@@ -285,10 +288,10 @@ a_pool_account_is_leased_once_and_found_again(void **state)
 	write_file("pool/demo9", "", 0);
 	write_file("pool/demox", "", 0);
 	write_file("pool/other1", "", 0);
-	options.dry_run = 1;
+	request.flags = PIL_M_DRY_RUN;
 	assert_int_equal(map(text, "/O=a", "/vo", NULL), PIL_OK);
 	assert_int_equal(links("pool/demo9"), 1);
-	options.dry_run = 0;
+	request.flags = 0;
 	assert_int_equal(map(text, "/O=a", "/vo", NULL), PIL_OK);
 	assert_string_equal(result.account, "demo9");
 	assert_string_equal(result.lease, "%2f%4f%3da:demo");
@@ -354,18 +357,15 @@ a_crowd_of_first_visits_gets_an_account_each(void **state)
 	write_file("map", "/vo .demo\n", 10);
 	for (i = 0; i < CROWD; i++)
 		if (fork() == 0) {
-			static struct pil_identity who;
-
 			/* 80 owners; 40 of them come twice. */
-			(void)snprintf(who.dn, sizeof(who.dn), "/CN=%d",
+			memset(&request.who, 0, sizeof(request.who));
+			(void)snprintf(request.who.dn, PIL_DN_SIZE, "/CN=%d",
 			    i % 80);
-			(void)strcpy(who.fqan[who.fqan_count++], "/vo");
-			options.grid_mapfile = map_path;
-			options.min_uid = options.min_gid = 1000;
-			options.caller = 1;
-			options.trust_any_owner = 1;
-			_exit(pil_map(&options, &who, &result) == PIL_OK ?
-			    0 : 1);
+			(void)strcpy(request.who.fqan[0], "/vo");
+			request.who.fqan_count = 1;
+			request.caller = 1;
+			_exit(pil_map(&options, &request, &result) ==
+			    PIL_OK ? 0 : 1);
 		}
 	while (wait(&status) > 0)
 		good += WIFEXITED(status) && WEXITSTATUS(status) == 0;
