@@ -118,7 +118,12 @@ def test_the_proxy_is_opened_once_and_no_other_path_of_the_caller_is(rig: Helper
     # The C library changes the mode of an open descriptor in this way, here as the account.
     assert not re.search(r'\b(chmod|chown)\((?!"/proc/self/fd/)', text)
     programs = re.findall(r'execve\("([^"]+)"', text)
-    assert programs[1:] == [str(rig.verifier), "/usr/bin/id", str(rig.verifier.with_name("pilotage-sweep"))]
+    assert programs[1:] == [
+        str(rig.verifier),
+        str(rig.mapper),
+        "/usr/bin/id",
+        str(rig.verifier.with_name("pilotage-sweep")),
+    ]
 
 
 def killable(text: str) -> set[str]:
