@@ -54,6 +54,7 @@ class Ended(msgspec.Struct, frozen=True, tag_field="event", tag="end"):
     cpu_system_seconds: Seconds = 0.0
     max_rss_bytes: Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)] = 0
     reason: Name = ""
+    number: Annotated[int, msgspec.Meta(ge=0, lt=1000)] = 0
     left_processes: Annotated[int, msgspec.Meta(ge=0)] = 0
     left_files: Annotated[int, msgspec.Meta(ge=0)] = 0
 

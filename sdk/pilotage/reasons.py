@@ -182,6 +182,7 @@ class Reason(enum.Enum):
     HELPER_NOT_INSTALLED = 518
     HOME_UNUSABLE = 519
     ISOLATION_FAILED = 520
+    RENEWAL_REFUSED = 522
     MAPPER_FAILED = 530
     MAPPER_RECORD = 531
     # credentials
@@ -758,6 +759,9 @@ TABLE: dict[Reason, Row] = {
     ),
     Reason.ISOLATION_FAILED: Row(
         "HelperSystemError", Code.UNAVAILABLE, 1, True, "The payload's namespaces could not be made."
+    ),
+    Reason.RENEWAL_REFUSED: Row(
+        "HelperDenied", Code.PERMISSION_DENIED, 4, False, "The new proxy is not the old one's successor."
     ),
     Reason.MAPPER_FAILED: Row("HelperDenied", Code.UNAVAILABLE, 1, True, "The mapping process died or did not answer."),
     Reason.MAPPER_RECORD: Row(

@@ -25,7 +25,7 @@ OURS = f"pgt{os.getpid()}-"
 PILOT, SECOND_PILOT, VERIFIER, EXTRA_GROUP = (f"{OURS}{name}" for name in ("pilot", "pilot2", "verify", "extra"))
 POOL = f"{OURS}pool"
 POOL_SIZE = 12
-LIBEXEC = ("pilotage-verify", "pilotage-map", "pilotage-sweep")
+LIBEXEC = ("pilotage-verify", "pilotage-map", "pilotage-sweep", "pilotage-control")
 ANALYSIS = "/demo/Role=analysis"
 CONFIG = """\
 [helper]

@@ -60,6 +60,19 @@ def test_a_payload_that_fails_is_its_owners_business() -> None:
     assert verdict.result.reason == "PAYLOAD_FAILED"
 
 
+@pytest.mark.parametrize("exit_", [None, left(-1, 9), left(1)], ids=["the wrapper", "the payload", "a child"])
+def test_a_payload_that_the_kernel_killed_for_its_memory_met_a_limit(exit_: Exit | None) -> None:
+    told = status(ended=ended(-1, 9, reason="LIMIT_MEMORY", number=903))
+    verdict = judge(ending(told, exit=exit_, spoke=exit_ is not None))
+    assert (verdict.result.outcome, verdict.result.reason) == (Outcome.LIMIT, "LIMIT_MEMORY")
+    assert not verdict.blames_node
+
+
+def test_a_payload_that_survived_the_loss_of_a_process_succeeded() -> None:
+    told = status(ended=ended(reason="LIMIT_MEMORY", number=903))
+    assert judge(ending(told, exit=left(), done=True)).result.outcome is Outcome.OK
+
+
 def test_a_payload_that_is_killed_by_a_signal_has_it_recorded() -> None:
     result = judge(ending(status(ended=ended(139)), exit=left(-1, 11), done=True)).result
     assert (result.outcome, result.exit_code, result.signal) == (Outcome.PAYLOAD, -1, 11)

@@ -70,6 +70,19 @@ now(char *out, size_t size)
 }
 
 void
+audit_bounds(const struct run *run, struct pil_json *json)
+{
+	static const char *const names[NTREES] = { [TREE_MEMORY] =
+	    "memory_bytes", [TREE_PIDS] = "pids", [TREE_CPU] = "cpu_percent" };
+	enum tree tree;
+
+	for (tree = TREE_MEMORY; tree < NTREES; tree++)
+		if (run->bounds[tree] != 0)
+			pil_json_int(json, names[tree],
+			    (long long)run->bounds[tree]);
+}
+
+void
 audit_begin(const struct run *run, struct pil_json *json, const char *event)
 {
 	const struct pil_identity *who = &run->record.who;
@@ -85,6 +98,7 @@ audit_begin(const struct run *run, struct pil_json *json, const char *event)
 	pil_json_int(json, "caller_uid", run->pilot.uid);
 	pil_json_string(json, "verb",
 	    run->options.verb == VERB_MAP ? "map" :
+	    run->options.verb == VERB_CLEANUP ? "cleanup" :
 	    run->options.glexec ? "glexec" : "run");
 	pil_json_string(json, "job_id", run->options.job_id);
 	if (run->proxy.len != 0) {
@@ -106,6 +120,7 @@ audit_begin(const struct run *run, struct pil_json *json, const char *event)
 		pil_json_string(json, "isolation", isolate_name(run));
 		if (run->missing[0] != '\0')
 			pil_json_string(json, "missing", run->missing);
+		audit_bounds(run, json);
 	}
 	if (run->options.command != NULL)
 		pil_json_string(json, "command", run->options.command[0]);

@@ -9,6 +9,8 @@
 int	audit_open(struct run *, char *detail);
 /* Begin a line with all that is known of the run. */
 void	audit_begin(const struct run *, struct pil_json *, const char *event);
+/* The bounds that are set, with the names they have in the configuration. */
+void	audit_bounds(const struct run *, struct pil_json *);
 /* Write it to every sink; -1: the file did not take the whole line. */
 int	audit_write(const struct run *, struct pil_json *);
 

@@ -39,6 +39,11 @@ static const struct pil_setting isolation_keys[] = {
 	{ "namespaces", PIL_WORDS, AT(namespaces), 0, 3,
 	    { "off", "auto", "required" } },
 	{ "tmp_bytes", PIL_SIZE, AT(tmp_bytes), MIB, SIZE_LIMIT, { NULL } },
+	{ "memory_bytes", PIL_SIZE, AT(bounds[TREE_MEMORY]), MIB, SIZE_LIMIT,
+	    { NULL } },
+	{ "pids", PIL_SIZE, AT(bounds[TREE_PIDS]), 2, 4194304, { NULL } },
+	{ "cpu_percent", PIL_SIZE, AT(bounds[TREE_CPU]), 1, 1000000, { NULL } },
+	{ "cgroup_parent", PIL_PATH, AT(cgroup_parent), 0, 0, { NULL } },
 #undef AT
 };
 

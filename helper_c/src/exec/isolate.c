@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "base/text.h"
+#include "exec/cgroup.h"
 #include "exec/isolate.h"
 #include "exec/proxyfile.h"
 #include "exec/switch.h"
@@ -121,7 +122,7 @@ isolate_make(struct run *run, char *detail)
 		pil_detail(detail, "%s", strerror(errno));
 		return -1;
 	}
-	child->pid = sys_clone(CLONE_NEWPID | MOUNTS, run->cgroup.dir,
+	child->pid = sys_clone(CLONE_NEWPID | MOUNTS, cgroup_unified(run),
 	    &child->pidfd, &placed);
 	if (child->pid == 0) {
 		init(run, ready[1]);
@@ -131,7 +132,9 @@ isolate_make(struct run *run, char *detail)
 	if (child->pid == -1) {
 		child->pid = 0;
 		pil_detail(detail, "new namespaces: %s", strerror(errno));
-	} else
+	} else if (cgroup_place(&run->cgroup, child->pid, placed) == -1)
+		pil_detail(detail, "control group: %s", strerror(errno));
+	else
 		hear_init(ready[0], detail);
 	(void)close(ready[0]);
 	if (child->pid == 0 || detail[0] != '\0')

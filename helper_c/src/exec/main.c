@@ -19,6 +19,7 @@
 #include "base/text.h"
 #include "exec/audit.h"
 #include "exec/bounds.h"
+#include "exec/cleanup.h"
 #include "exec/config.h"
 #include "exec/front.h"
 #include "exec/glexec.h"
@@ -41,9 +42,9 @@ check(struct run *run, enum pil_reason reason, const char *detail)
 
 /* The verbs that need no privilege give it up before anything else. */
 static void
-answer_unprivileged(struct run *run)
+answer_unprivileged(struct run *run, char **argv)
 {
-	char *argv[] = { (char *)(uintptr_t)"pilotage-map",
+	char *check_argv[] = { (char *)(uintptr_t)"pilotage-map",
 	    (char *)(uintptr_t)"check-config", NULL };
 	char detail[PIL_DETAIL_SIZE], *nothing[] = { NULL };
 
@@ -53,10 +54,15 @@ answer_unprivileged(struct run *run)
 		(void)dprintf(STDOUT_FILENO, "pilotage-exec " VERSION "\n");
 		_exit(0);
 	}
+	if (run->options.verb == VERB_CONTROL) {
+		(void)execve(PILOTAGE_CONTROL, argv, nothing);
+		refuse(run, PIL_HELPER_SYSTEM, PILOTAGE_CONTROL ": %s",
+		    strerror(errno));
+	}
 	check(run, config_load(&run->config, PILOTAGE_CONFIG, 0, detail),
 	    detail);
 	/* It judges the other half, with the caller's rights. */
-	(void)execve(PILOTAGE_MAP, argv, nothing);
+	(void)execve(PILOTAGE_MAP, check_argv, nothing);
 	refuse(run, PIL_HELPER_SYSTEM, PILOTAGE_MAP ": %s", strerror(errno));
 }
 
@@ -115,7 +121,14 @@ prepare(struct run *run)
 	if (audit_open(run, unlogged) == -1 && reason == PIL_OK)
 		refuse(run, PIL_AUDIT_UNAVAILABLE, "%s", unlogged);
 	check(run, reason, detail);
+	if (run->pilot.uid == 0 && run->options.verb == VERB_CLEANUP)
+		return;
+	if (run->pilot.uid == 0)
+		refuse(run, PIL_CALLER_NOT_ALLOWED,
+		    "root has no payloads; call it as a pilot");
 	authorise(run);
+	if (run->options.verb == VERB_CLEANUP)
+		return;
 	check(run, proxyfile_read(run, run->options.proxy, &run->proxy,
 	    detail), detail);
 	if (run->options.source != NULL)
@@ -149,8 +162,12 @@ int
 main(int argc, char **argv)
 {
 	static struct run run = { .audit_file = -1, .audit_log = -1,
-	    .front = -1, .slot = { -1, -1, -1, -1 },
-	    .cgroup = { .parent = -1, .dir = -1 }, .payload = { .pidfd = -1 } };
+	    .front = -1, .slot = { -1, -1, -1, -1, -1 },
+	    .control = { -1, -1 },
+	    .cgroup = { .leaf = { { .parent = -1, .dir = -1 },
+	    { .parent = -1, .dir = -1 }, { .parent = -1, .dir = -1 },
+	    { .parent = -1, .dir = -1 } } }, .payload = { .pidfd = -1 },
+	    .usage = { .memory_peak = -1, .pids_peak = -1 } };
 	char *nothing[] = { NULL };
 	const char *wrong;
 	size_t size;
@@ -170,9 +187,12 @@ main(int argc, char **argv)
 	if (wrong != NULL)
 		refuse(&run, PIL_HELPER_USAGE, "%s", wrong);
 	if (run.options.verb == VERB_VERSION ||
-	    run.options.verb == VERB_CHECK_CONFIG)
-		answer_unprivileged(&run);
+	    run.options.verb == VERB_CHECK_CONFIG ||
+	    run.options.verb == VERB_CONTROL)
+		answer_unprivileged(&run, argv);
 	prepare(&run);
+	if (run.options.verb == VERB_CLEANUP)
+		cleanup(&run);
 	split(&run);
 	_exit(202);	/* never reached; fail safe */
 }

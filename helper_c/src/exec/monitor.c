@@ -15,6 +15,7 @@
 #include "exec/audit.h"
 #include "exec/bounds.h"
 #include "exec/cgroup.h"
+#include "exec/control.h"
 #include "exec/isolate.h"
 #include "exec/mapper.h"
 #include "exec/monitor.h"
@@ -109,18 +110,25 @@ map_owner(struct run *run)
 		refuse(run, reason, "%s", detail);
 }
 
-/* Step 16: a group of its own where the machine can, as the site wants it. */
+/*
+ * Step 16: groups of its own where the machine can, as the site wants it. A
+ * bound that cannot be set refuses; the caller can only ask for narrower ones.
+ */
 static void
 make_cgroup(struct run *run)
 {
 	char detail[PIL_DETAIL_SIZE];
+	unsigned long long site;
+	enum tree tree;
 
-	if (run->config.cgroup == CGROUP_OFF)
-		return;
-	if (cgroup_make(&run->cgroup, run->id, detail) == 0)
-		return;
-	run->cgroup.path[0] = '\0';
-	if (run->config.cgroup == CGROUP_REQUIRED)
+	for (tree = TREE_MEMORY; tree < NTREES; tree++) {
+		site = run->config.bounds[tree];
+		run->bounds[tree] = run->options.bounds[tree];
+		if (run->bounds[tree] == 0 ||
+		    (site != 0 && site < run->bounds[tree]))
+			run->bounds[tree] = site;
+	}
+	if (cgroup_make(run, detail) == -1)
 		refuse(run, PIL_CGROUP_FAILED, "%s", detail);
 }
 
@@ -154,6 +162,9 @@ take_account(struct run *run)
 	make_cgroup(run);
 	if (slot_record(run) == -1)
 		refuse(run, PIL_HELPER_SYSTEM, "record: %s", strerror(errno));
+	if (control_open(run) == -1)
+		refuse(run, PIL_HELPER_SYSTEM, "control socket: %s",
+		    strerror(errno));
 }
 
 /* A caller that has gone wants no payload any more. */

@@ -17,6 +17,9 @@ static const struct {
 	{ "run", VERB_RUN },
 	{ "glexec", VERB_RUN },
 	{ "map", VERB_MAP },
+	{ "cleanup", VERB_CLEANUP },
+	{ "signal", VERB_CONTROL },
+	{ "renew", VERB_CONTROL },
 	{ "check-config", VERB_CHECK_CONFIG },
 	{ "--version", VERB_VERSION },
 };
@@ -50,6 +53,17 @@ take_status_fd(struct options *options, const char *text)
 }
 
 static const char *
+take_bound(unsigned long long *bound, const char *text)
+{
+	size_t len = strlen(text);
+
+	if (len == 0 || len > 18 || strspn(text, "0123456789") != len ||
+	    (*bound = strtoull(text, NULL, 10)) == 0)
+		return "a bound is not a number above 0";
+	return NULL;
+}
+
+static const char *
 take(struct options *options, const char *name, const char *value)
 {
 	if (strcmp(name, "--proxy") == 0) {
@@ -65,6 +79,10 @@ take(struct options *options, const char *name, const char *value)
 	}
 	if (options->verb == VERB_RUN && strcmp(name, "--job-id") == 0)
 		return take_job_id(options, value);
+	if (options->verb == VERB_RUN && strcmp(name, "--memory-bytes") == 0)
+		return take_bound(&options->bounds[TREE_MEMORY], value);
+	if (options->verb == VERB_RUN && strcmp(name, "--pids") == 0)
+		return take_bound(&options->bounds[TREE_PIDS], value);
 	if (options->verb == VERB_RUN && strcmp(name, "--source-proxy") == 0) {
 		options->source = value;
 		return NULL;
@@ -130,15 +148,21 @@ options_parse(struct options *options, int argc, char **argv, size_t others)
 	if (options_size(argv) + others > ARGUMENTS_MAX)
 		return "arguments and environment are longer than 1 MiB";
 	if (argc < 2)
-		return "usage: pilotage-exec run|glexec|map|check-config|--version";
+		return "usage: pilotage-exec run|glexec|map|signal|renew|cleanup|"
+		    "check-config|--version";
 	for (i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++)
 		if (strcmp(argv[1], verbs[i].name) == 0)
 			break;
 	if (i == sizeof(verbs) / sizeof(verbs[0]))
-		return "unknown verb; run, glexec, map, check-config or --version";
+		return "unknown verb";
 	options->verb = verbs[i].verb;
 	options->glexec = strcmp(verbs[i].name, "glexec") == 0;
 	if (options->verb == VERB_RUN || options->verb == VERB_MAP)
 		return take_all(options, argc, argv);
-	return argc == 2 ? NULL : "this verb takes no arguments";
+	if (options->verb == VERB_CLEANUP && argc == 3)
+		options->run_id = argv[2];
+	/* What else these verbs take is judged without privilege. */
+	return argc == 2 || options->run_id != NULL ||
+	    options->verb == VERB_CONTROL ? NULL :
+	    "this verb takes no such arguments";
 }

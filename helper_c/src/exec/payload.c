@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "base/text.h"
+#include "exec/cgroup.h"
 #include "exec/glexec.h"
 #include "exec/inherit.h"
 #include "exec/isolate.h"
@@ -186,25 +187,6 @@ payload(const struct run *run, int go, int failed)
 	execute(run, environment.list);
 }
 
-/* Without clone3 the parent moves the child, which waits for its byte. */
-static int
-place(const struct run *run)
-{
-	char number[16];
-	int fd, failed;
-
-	if (run->cgroup.dir == -1)
-		return 0;
-	fd = openat(run->cgroup.dir, "cgroup.procs",
-	    O_WRONLY | O_NOFOLLOW | O_CLOEXEC);
-	if (fd == -1)
-		return -1;
-	(void)snprintf(number, sizeof(number), "%d", run->payload.pid);
-	failed = sys_write_all(fd, number, strlen(number));
-	(void)close(fd);
-	return failed;
-}
-
 int
 payload_clone(struct run *run, struct start *start)
 {
@@ -212,8 +194,8 @@ payload_clone(struct run *run, struct start *start)
 
 	if (pipe2(go, O_CLOEXEC) == -1 || pipe2(failed, O_CLOEXEC) == -1)
 		return -1;
-	run->payload.pid = sys_clone(0, run->cgroup.dir, &run->payload.pidfd,
-	    &placed);
+	run->payload.pid = sys_clone(0, cgroup_unified(run),
+	    &run->payload.pidfd, &placed);
 	if (run->payload.pid == 0) {
 		payload(run, go[0], failed[1]);
 		_exit(202);	/* never reached; fail safe */
@@ -228,5 +210,5 @@ payload_clone(struct run *run, struct start *start)
 	}
 	if (isolate_leave(run) == -1)
 		return -1;
-	return placed ? 0 : place(run);
+	return cgroup_place(&run->cgroup, run->payload.pid, placed);
 }

@@ -18,14 +18,20 @@
 #define PIL_RUN_ID_SIZE	33	/* 128 random bits in hex, and a NUL */
 #define PIL_STATUS_FD	3	/* where --status-fd is kept */
 
-enum verb { VERB_RUN, VERB_MAP, VERB_CHECK_CONFIG, VERB_VERSION };
+enum verb { VERB_RUN, VERB_MAP, VERB_CLEANUP, VERB_CHECK_CONFIG, VERB_CONTROL,
+    VERB_VERSION };
+
+/* The hierarchies of control groups; of version 1 all but the first. */
+enum tree { TREE_UNIFIED, TREE_MEMORY, TREE_PIDS, TREE_CPU, NTREES };
 
 struct options {
 	enum verb	 verb;
 	const char	*proxy;		/* decides who the owner is */
+	const char	*run_id;	/* cleanup: NULL for all */
 	const char	*source;	/* handed to the payload; NULL: proxy */
 	const char	*account;	/* map: the only one accepted; or NULL */
 	char		 job_id[129];	/* free text for the log, made clean */
+	unsigned long long bounds[NTREES]; /* as asked for; 0: not */
 	int		 no_target;	/* hand no proxy to the payload */
 	int		 glexec;	/* run by gLExec's contract */
 	const char	*target;	/* glexec: where the proxy goes, or NULL */
@@ -51,6 +57,8 @@ struct config {
 	unsigned	 cgroup;	/* enum cgroup_use */
 	unsigned	 namespaces;	/* enum namespaces */
 	unsigned long long tmp_bytes;	/* each of the private /tmp, ... */
+	unsigned long long bounds[NTREES]; /* the site's; 0: none */
+	const char	*cgroup_parent;	/* NULL: the caller's groups */
 	size_t		 ncallers;
 	struct caller	 callers[PIL_CALLERS_MAX];
 };
@@ -66,18 +74,27 @@ struct ids {
 	gid_t		 gid;
 };
 
-struct cgroup {
+struct leaf {
 	int		 parent, dir;	/* -1: none */
-	char		 name[48];
-	char		 path[PATH_MAX]; /* for the record and the log */
+	char		 path[PATH_MAX]; /* for the record */
+};
+
+struct cgroup {
+	struct leaf	 leaf[NTREES];
+	int		 version[NTREES]; /* whose files count; 0: nobody does */
 };
 
 /* The run's place on its account; see slot.c. */
 struct slot {
-	int		 accounts;	/* RUNDIR/accounts/<uid> */
+	int		 accounts;	/* RUNDIR/accounts */
+	int		 account;	/* RUNDIR/accounts/<uid> */
 	int		 jobs;		/* RUNDIR/jobs */
 	int		 record;	/* flocked while the monitor lives */
 	int		 lock;		/* flocked while the account changes hands */
+};
+
+struct control {
+	int		 listener, client;	/* -1: none */
 };
 
 /* A child of the monitor. */
@@ -90,6 +107,7 @@ struct child {
 
 struct usage {
 	long long	 user_usec, system_usec, maxrss_kib;
+	long long	 memory_peak, pids_peak, oom_kills; /* -1: not known */
 };
 
 struct run {
@@ -111,12 +129,14 @@ struct run {
 	struct pil_mapping map;
 	struct slot	 slot;
 	struct cgroup	 cgroup;
+	struct control	 control;
 	struct child	 payload;	/* its main process */
 	struct child	 aide;		/* verifier, killer or cleaner */
 	struct child	 init;		/* of the namespaces, if there are any */
 	int		 outside;	/* the monitor's own pidfd meanwhile */
 	char		 missing[PIL_DETAIL_SIZE]; /* why there are none */
 	struct usage	 usage;		/* of the payload and all it left */
+	unsigned long long bounds[NTREES]; /* memory, pids, cpu; 0: none */
 	int		 started;	/* START is in the log */
 	long long	 start_usec;
 };

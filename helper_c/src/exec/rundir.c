@@ -52,16 +52,30 @@ open_home(const struct run *run, char *detail)
 }
 
 static int
-write_proxy(const struct run *run, int dir)
+write_proxy(int dir, const char *name, const struct proxy *proxy)
 {
-	const struct proxy *proxy =
-	    run->source.len != 0 ? &run->source : &run->proxy;
-	int fd = openat(dir, "proxy", O_WRONLY | O_CREAT | O_EXCL |
-	    O_NOFOLLOW | O_CLOEXEC, 0600);
+	int fd = openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW |
+	    O_CLOEXEC, 0600);
 
-	if (fd == -1 || sys_write_all(fd, proxy->pem, proxy->len) == -1)
+	if (fd == -1 || sys_write_all(fd, proxy->pem, proxy->len) == -1 ||
+	    fsync(fd) == -1)
 		return -1;
 	return close(fd);
+}
+
+int
+rundir_renew(const struct run *run, const struct proxy *proxy)
+{
+	char path[PATH_MAX];
+	int dir;
+
+	rundir_path(run, "", path, sizeof(path));
+	if ((dir = open(path, OPEN_DIRECTORY)) == -1)
+		return -1;
+	/* One that a renewal which was killed has left. */
+	(void)unlinkat(dir, "proxy.new", 0);
+	return write_proxy(dir, "proxy.new", proxy) == -1 ? -1 :
+	    renameat(dir, "proxy.new", dir, "proxy");
 }
 
 enum pil_reason
@@ -81,7 +95,8 @@ rundir_enter(const struct run *run, char *detail)
 		    strerror(errno));
 		return PIL_HOME_UNUSABLE;
 	}
-	if (!run->options.no_target && write_proxy(run, dir) == -1) {
+	if (!run->options.no_target && write_proxy(dir, "proxy",
+	    run->source.len != 0 ? &run->source : &run->proxy) == -1) {
 		pil_detail(detail, "%s/%s/proxy: %s", run->map.home, name,
 		    strerror(errno));
 		return PIL_TARGET_PROXY_UNUSABLE;

@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -24,56 +25,55 @@
 #include "base/text.h"
 #include "base/trusted.h"
 #include "exec/cgroup.h"
+#include "exec/order.h"
 #include "exec/slot.h"
 #include "exec/sweep.h"
 #include "exec/sys.h"
 
 #define LOCK_USEC	15000000
-#define RECORD_MAX	8192
+#define RECORD_MAX	20480
 #define OPEN_DIRECTORY	(O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
 
 static int
-make_directory(int at, const char *name)
+make_directory(int at, const char *name, mode_t mode)
 {
 	struct stat st;
 	int fd;
 
-	if (mkdirat(at, name, 0700) == -1 && errno != EEXIST)
+	if (mkdirat(at, name, mode) == -1 && errno != EEXIST)
 		return -1;
 	if ((fd = openat(at, name, OPEN_DIRECTORY)) == -1)
 		return -1;
-	if (fstat(fd, &st) == 0 && st.st_uid == 0 && (st.st_mode & 077) == 0)
+	/* Whatever the umask; nobody else could have made it here. */
+	if (fstat(fd, &st) == 0 && st.st_uid == 0 &&
+	    (st.st_mode & (S_IWGRP | S_IWOTH)) == 0 && fchmod(fd, mode) == 0)
 		return fd;
 	(void)close(fd);
 	errno = EPERM;
 	return -1;
 }
 
-static int
-open_directories(struct run *run, char *detail)
+int
+slot_open(struct run *run, char *detail)
 {
-	char parent[PATH_MAX], uid[16];
+	char parent[PATH_MAX];
 	char *name;
-	int at, base, accounts = -1;
+	int at, base;
 
 	(void)snprintf(parent, sizeof(parent), "%s", PILOTAGE_RUNDIR);
 	name = strrchr(parent, '/');
 	*name++ = '\0';
-	(void)snprintf(uid, sizeof(uid), "%u", run->map.uid);
 	at = pil_open_trusted(parent[0] != '\0' ? parent : "/",
 	    O_RDONLY | O_DIRECTORY, 0, detail);
 	if (at == -1)
 		return -1;
-	base = make_directory(at, name);
+	/* Callers go through these two, by name, to their control sockets. */
+	base = make_directory(at, name, 0711);
 	(void)close(at);
 	if (base != -1) {
-		run->slot.jobs = make_directory(base, "jobs");
-		accounts = make_directory(base, "accounts");
+		run->slot.jobs = make_directory(base, "jobs", 0711);
+		run->slot.accounts = make_directory(base, "accounts", 0700);
 		(void)close(base);
-	}
-	if (accounts != -1) {
-		run->slot.accounts = make_directory(accounts, uid);
-		(void)close(accounts);
 	}
 	if (run->slot.jobs != -1 && run->slot.accounts != -1)
 		return 0;
@@ -81,12 +81,23 @@ open_directories(struct run *run, char *detail)
 	return -1;
 }
 
+/* Open the mapped account's own directory there. */
+static int
+enter(struct run *run)
+{
+	char uid[16];
+
+	(void)snprintf(uid, sizeof(uid), "%u", run->map.uid);
+	run->slot.account = make_directory(run->slot.accounts, uid, 0700);
+	return run->slot.account == -1 ? -1 : 0;
+}
+
 static int
 take_lock(struct run *run)
 {
 	const struct timespec pause = { 0, 5 * 1000 * 1000 };
 	long long deadline = sys_now_usec() + LOCK_USEC;
-	int fd = openat(run->slot.accounts, "lock",
+	int fd = openat(run->slot.account, "lock",
 	    O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
 
 	if (fd == -1)
@@ -115,7 +126,8 @@ owner_digest(const struct run *run, char hex[65])
 
 struct found {
 	char	text[RECORD_MAX];
-	const char *owner, *cgroup;
+	const char *owner, *cgroup[NTREES], *account, *home;
+	unsigned long caller, uid, gid;
 };
 
 static const char *
@@ -126,8 +138,19 @@ take(void *arg, char *section, char *key, char *value)
 	(void)section;
 	if (key != NULL && strcmp(key, "owner") == 0)
 		found->owner = value;
-	else if (key != NULL && strcmp(key, "cgroup") == 0)
-		found->cgroup = value;
+	else if (key != NULL && strcmp(key, "account") == 0)
+		found->account = value;
+	else if (key != NULL && strcmp(key, "home") == 0)
+		found->home = value;
+	else if (key != NULL && strcmp(key, "caller_uid") == 0)
+		found->caller = strtoul(value, NULL, 10);
+	else if (key != NULL && strcmp(key, "uid") == 0)
+		found->uid = strtoul(value, NULL, 10);
+	else if (key != NULL && strcmp(key, "gid") == 0)
+		found->gid = strtoul(value, NULL, 10);
+	else if (key != NULL && strncmp(key, "cgroup", 6) == 0 &&
+	    key[6] >= '0' && key[6] < '0' + NTREES)
+		found->cgroup[key[6] - '0'] = value;
 	return NULL;
 }
 
@@ -137,31 +160,45 @@ read_record(int fd, struct found *found)
 	char detail[PIL_DETAIL_SIZE];
 	long n = pil_read_all(fd, found->text, sizeof(found->text) - 1);
 
-	found->owner = found->cgroup = "";
+	memset(found->cgroup, 0, sizeof(found->cgroup));
+	found->owner = found->account = found->home = "";
+	found->caller = found->uid = found->gid = 0;
 	if (n == -1)
 		return -1;
 	found->text[n] = '\0';
 	return pil_ini_parse(found->text, (size_t)n, take, found, detail);
 }
 
-/* Kill and remove what a run without a monitor left; its name goes last. */
 static void
-bury(struct run *run, const char *id, const struct found *found, int alone)
+remove_record(const struct run *run, const char *id)
 {
-	struct cgroup group;
 	char path[PIL_RUN_ID_SIZE + 8];
 
-	if (cgroup_open(&group, found->cgroup) == 0) {
-		(void)cgroup_kill(&group);
-		cgroup_remove(&group);
-	}
-	if (alone)
-		(void)sweep_processes(run);
-	(void)sweep_files(run, id, alone);
+	(void)snprintf(path, sizeof(path), "%s/" PIL_CONTROL, id);
+	(void)unlinkat(run->slot.jobs, path, 0);
 	(void)snprintf(path, sizeof(path), "%s/record", id);
 	(void)unlinkat(run->slot.jobs, path, 0);
 	(void)unlinkat(run->slot.jobs, id, AT_REMOVEDIR);
-	(void)unlinkat(run->slot.accounts, id, 0);
+	(void)unlinkat(run->slot.account, id, 0);
+}
+
+/* Kill and remove what a run without a monitor left; its name goes last. */
+static int
+bury(struct run *run, const char *id, const struct found *found, int alone)
+{
+	static struct cgroup group;
+	enum tree tree;
+	int left;
+
+	for (tree = 0; tree < NTREES; tree++)
+		(void)cgroup_open(&group, tree, found->cgroup[tree]);
+	left = cgroup_kill(&group) != 0;
+	cgroup_remove(&group);
+	if (alone)
+		left |= sweep_processes(run) != 0;
+	left |= sweep_files(run, id, alone) != 0;
+	remove_record(run, id);
+	return left;
 }
 
 enum pass { PASS_LOOK, PASS_BURY };
@@ -180,26 +217,26 @@ each_run(struct run *run, enum pass pass, int alone)
 	DIR *dir;
 
 	owner_digest(run, owner);
-	if ((copy = openat(run->slot.accounts, ".", OPEN_DIRECTORY)) == -1 ||
+	if ((copy = openat(run->slot.account, ".", OPEN_DIRECTORY)) == -1 ||
 	    (dir = fdopendir(copy)) == NULL)
 		return -1;
 	while (living != -1 && (entry = readdir(dir)) != NULL) {
 		if (strlen(entry->d_name) != PIL_RUN_ID_SIZE - 1 ||
 		    strcmp(entry->d_name, run->id) == 0)
 			continue;
-		fd = openat(run->slot.accounts, entry->d_name,
+		fd = openat(run->slot.account, entry->d_name,
 		    O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
 		if (fd == -1)
 			continue;
 		dead = flock(fd, LOCK_SH | LOCK_NB) == 0;
 		if (read_record(fd, &found) == -1)
-			found.owner = found.cgroup = "";
+			found.owner = "";
 		if (!dead && strcmp(found.owner, owner) != 0)
 			living = -1;
 		else if (!dead)
 			living++;
 		else if (pass == PASS_BURY)
-			bury(run, entry->d_name, &found, alone);
+			(void)bury(run, entry->d_name, &found, alone);
 		(void)close(fd);
 	}
 	(void)closedir(dir);
@@ -209,7 +246,7 @@ each_run(struct run *run, enum pass pass, int alone)
 static int
 create_record(struct run *run)
 {
-	int dir = make_directory(run->slot.jobs, run->id);
+	int dir = make_directory(run->slot.jobs, run->id, 0711);
 	int fd, failed = 1;
 
 	if (dir == -1)
@@ -219,7 +256,7 @@ create_record(struct run *run)
 	if (fd != -1 && flock(fd, LOCK_EX | LOCK_NB) == 0) {
 		run->slot.record = fd;
 		failed = slot_record(run) == -1 || linkat(dir, "record",
-		    run->slot.accounts, run->id, 0) == -1;
+		    run->slot.account, run->id, 0) == -1;
 	}
 	(void)close(dir);
 	return failed ? -1 : 0;
@@ -230,8 +267,12 @@ slot_take(struct run *run, char *detail)
 {
 	int living;
 
-	if (open_directories(run, detail) == -1)
+	if (slot_open(run, detail) == -1)
 		return PIL_HELPER_SYSTEM;
+	if (enter(run) == -1) {
+		pil_detail(detail, "%s", strerror(errno));
+		return PIL_HELPER_SYSTEM;
+	}
 	if (take_lock(run) == -1) {
 		pil_detail(detail, "account %s is being cleaned",
 		    run->map.account);
@@ -253,17 +294,63 @@ slot_take(struct run *run, char *detail)
 	return PIL_OK;
 }
 
+enum left
+slot_clean(struct run *run, const char *id)
+{
+	static struct found found;
+	char path[PIL_RUN_ID_SIZE + 8];
+	int fd, dead, alone, left;
+
+	(void)snprintf(path, sizeof(path), "%s/record", id);
+	fd = openat(run->slot.jobs, path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd == -1)
+		return LEFT_NOTHING;
+	if (read_record(fd, &found) == -1)
+		found.uid = 0;
+	if (run->pilot.uid != 0 && found.caller != run->pilot.uid) {
+		(void)close(fd);
+		return LEFT_FOREIGN;
+	}
+	dead = flock(fd, LOCK_SH | LOCK_NB) == 0;
+	/* A record that was never finished has no payload behind it. */
+	if (!dead || found.uid == 0) {
+		(void)close(fd);
+		return dead ? LEFT_NOTHING : LEFT_ALIVE;
+	}
+	run->map.uid = (uid_t)found.uid;
+	run->map.gid = (gid_t)found.gid;
+	(void)snprintf(run->map.account, sizeof(run->map.account), "%s",
+	    found.account);
+	(void)snprintf(run->map.home, sizeof(run->map.home), "%s", found.home);
+	left = 1;
+	if (enter(run) == 0 && take_lock(run) == 0) {
+		alone = each_run(run, PASS_LOOK, 0) == 0;
+		left = bury(run, id, &found, alone);
+		(void)close(run->slot.lock);
+		run->slot.lock = -1;
+	}
+	(void)close(run->slot.account);
+	(void)close(fd);
+	return left ? LEFT_SOME : LEFT_REMOVED;
+}
+
 int
 slot_record(struct run *run)
 {
 	char text[RECORD_MAX], owner[65];
+	enum tree tree;
 	int len;
 
 	owner_digest(run, owner);
 	len = snprintf(text, sizeof(text), "[run]\nowner = %s\n"
-	    "caller_uid = %u\naccount = %s\nuid = %u\ncgroup = %s\n"
+	    "caller_uid = %u\naccount = %s\nuid = %u\ngid = %u\nhome = %s\n"
 	    "start_time = %lld\n", owner, run->pilot.uid, run->map.account,
-	    run->map.uid, run->cgroup.path, (long long)time(NULL));
+	    run->map.uid, run->map.gid, run->map.home, (long long)time(NULL));
+	for (tree = 0; tree < NTREES && len < (int)sizeof(text); tree++)
+		if (run->cgroup.leaf[tree].path[0] != '\0')
+			len += snprintf(text + len, sizeof(text) - (size_t)len,
+			    "cgroup%d = %s\n", (int)tree,
+			    run->cgroup.leaf[tree].path);
 	if (len >= (int)sizeof(text) ||
 	    lseek(run->slot.record, 0, SEEK_SET) == -1 ||
 	    sys_write_all(run->slot.record, text, (size_t)len) == -1)
@@ -286,13 +373,8 @@ slot_hold(struct run *run)
 void
 slot_release(struct run *run)
 {
-	char path[PIL_RUN_ID_SIZE + 8];
-
 	if (run->slot.record != -1) {
-		(void)snprintf(path, sizeof(path), "%s/record", run->id);
-		(void)unlinkat(run->slot.jobs, path, 0);
-		(void)unlinkat(run->slot.jobs, run->id, AT_REMOVEDIR);
-		(void)unlinkat(run->slot.accounts, run->id, 0);
+		remove_record(run, run->id);
 		(void)close(run->slot.record);
 	}
 	if (run->slot.lock != -1)

@@ -4,6 +4,13 @@
 
 #include "exec/run.h"
 
+/* What cleanup found of a run. */
+enum left { LEFT_NOTHING, LEFT_REMOVED, LEFT_SOME, LEFT_ALIVE, LEFT_FOREIGN };
+
+/* Open the directories of records, made if need be. */
+int		slot_open(struct run *, char *detail);
+/* Kill and remove what a run of the caller's (root's: of anybody's) left. */
+enum left	slot_clean(struct run *, const char *id);
 /*
  * Take a place on the mapped account: refused while another owner's run holds
  * one. What a run without a living monitor left there is removed first.

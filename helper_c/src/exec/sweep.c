@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "exec/aide.h"
+#include "exec/cgroup.h"
 #include "exec/glexec.h"
 #include "exec/sweep.h"
 #include "exec/switch.h"
@@ -94,6 +95,34 @@ sweep_processes(struct run *run)
 		return -1;
 	left = aide_wait(run, sys_now_usec() + 2 * KILL_USEC);
 	return left > MANY ? -1 : left;
+}
+
+/* As the account, so that no number can lead to anybody else's process. */
+static int
+signal_all(const struct run *run, void *arg)
+{
+	const struct ids owner = { run->map.uid, run->map.gid };
+	int fd, pid, sig = *(int *)arg;
+	FILE *list;
+
+	fd = openat(cgroup_unified(run), "cgroup.procs",
+	    O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd == -1 || dup2(fd, 3) == -1 || sys_close_from(4) == -1 ||
+	    switch_to(&owner, run->map.groups, run->map.ngroups) == -1 ||
+	    (list = fdopen(3, "r")) == NULL)
+		return 1;
+	while (fscanf(list, "%d", &pid) == 1)
+		if (pid > 0)
+			(void)kill(pid, sig);
+	return 0;
+}
+
+int
+sweep_signal(struct run *run, int sig)
+{
+	return cgroup_unified(run) == -1 ||
+	    aide_start(run, signal_all, &sig) == -1 ? -1 :
+	    aide_wait(run, sys_now_usec() + KILL_USEC);
 }
 
 /* The deleting itself is another program's, as the account. */

@@ -149,7 +149,7 @@ switch_to_caller(const struct run *run)
 {
 	const struct ids *to = &run->pilot;
 
-	if (geteuid() == 0 && drop_bounding_set() == -1)
+	if (geteuid() == 0 && to->uid != 0 && drop_bounding_set() == -1)
 		return -1;
 	if (setresgid(to->gid, to->gid, to->gid) == -1 ||
 	    setresuid(to->uid, to->uid, to->uid) == -1)

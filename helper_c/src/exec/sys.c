@@ -13,6 +13,7 @@
 #include <signal.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -126,6 +127,18 @@ sys_write_all(int fd, const void *data, size_t len)
 		len -= (size_t)n;
 	}
 	return 0;
+}
+
+int
+sys_write_at(int dir, const char *name, const char *text)
+{
+	int fd = openat(dir, name, O_WRONLY | O_NOFOLLOW | O_CLOEXEC), failed;
+
+	if (fd == -1)
+		return -1;
+	failed = sys_write_all(fd, text, strlen(text));
+	(void)close(fd);
+	return failed;
 }
 
 int

@@ -20,6 +20,7 @@ pid_t	sys_clone(unsigned long long namespaces, int cgroup, int *pidfd,
 int	sys_let_go(int first, int last);
 long long sys_now_usec(void);		/* monotonic */
 int	sys_write_all(int fd, const void *, size_t);
+int	sys_write_at(int dir, const char *name, const char *text);
 /* Wait until fd has one of the events or the deadline has passed: 1, 0, -1. */
 int	sys_wait(int fd, short events, long long deadline_usec);
 

@@ -17,12 +17,15 @@
 
 #include "exec/aide.h"
 #include "exec/audit.h"
+#include "exec/bound.h"
 #include "exec/cgroup.h"
+#include "exec/control.h"
 #include "exec/front.h"
 #include "exec/glexec.h"
 #include "exec/isolate.h"
 #include "exec/monitor.h"
 #include "exec/payload.h"
+#include "exec/renew.h"
 #include "exec/slot.h"
 #include "exec/sweep.h"
 #include "exec/sys.h"
@@ -31,6 +34,7 @@
 #define LOST_USEC	500000		/* grace when the caller has died */
 #define DRAIN_USEC	5000000
 #define NEVER		0x7fffffffffffffffll
+#define LIMIT_MEMORY	903	/* the pilot's reason, not one of ours */
 
 struct watch {
 	struct run	*run;
@@ -59,6 +63,7 @@ tell_started(const struct run *run)
 	pil_json_string(&json, "isolation", isolate_name(run));
 	if (run->missing[0] != '\0')
 		pil_json_string(&json, "missing", run->missing);
+	audit_bounds(run, &json);
 	len = pil_json_close(&json);
 	tell_front(run, MESSAGE_STATUS, 0, PIL_OK, json.buf, len);
 }
@@ -91,6 +96,17 @@ end_within(struct watch *w, long long usec)
 		w->deadline = deadline;
 }
 
+static int
+pass_on(struct watch *w, int sig, int all)
+{
+	int failed = all ? sweep_signal(w->run, sig) :
+	    sys_pidfd_kill(w->run->payload.pidfd, sig);
+
+	if (sig == SIGTERM)
+		end_within(w, w->run->config.term_grace * 1000000ll);
+	return failed;
+}
+
 /* One byte is a signal; anything else is no message of ours. */
 static void
 hear_front(struct watch *w)
@@ -104,18 +120,49 @@ hear_front(struct watch *w)
 		w->why = PIL_FRONT_LOST;
 		(void)sys_pidfd_kill(w->run->payload.pidfd, SIGTERM);
 		end_within(w, LOST_USEC);
-	} else if (n == 1 && front_relays(sig[0])) {
-		(void)sys_pidfd_kill(w->run->payload.pidfd, sig[0]);
-		if (sig[0] == SIGTERM)
-			end_within(w, w->run->config.term_grace * 1000000ll);
+	} else if (n == 1 && front_relays(sig[0]))
+		(void)pass_on(w, sig[0], 0);
+}
+
+/* An order of the caller's over the control socket, logged before it is done. */
+static void
+hear_control(struct watch *w)
+{
+	struct run *run = w->run;
+	enum pil_reason reason = PIL_OK;
+	char detail[PIL_DETAIL_SIZE];
+	struct pil_json json;
+	struct order order;
+	int fd;
+
+	if (!control_hear(run, &order, &fd))
+		return;
+	if (order.kind == ORDER_RENEW)
+		reason = renew(run, fd, detail);
+	else if (order.kind != ORDER_SIGNAL || !front_relays(order.signal)) {
+		reason = PIL_HELPER_USAGE;
+		pil_detail(detail, "no order that can be given");
+	} else {
+		audit_begin(run, &json, "SIGNAL");
+		pil_json_int(&json, "signal", order.signal);
+		pil_json_bool(&json, "all", order.all != 0);
+		pil_detail(detail, "signal %d to %s", order.signal,
+		    order.all ? "all processes" : "the main process");
+		if (audit_write(run, &json) == -1)
+			reason = PIL_AUDIT_UNAVAILABLE;
+		else if (pass_on(w, order.signal, order.all) != 0)
+			reason = PIL_CGROUP_FAILED;
 	}
+	control_answer(run, reason, detail);
+	if (fd != -1)
+		(void)close(fd);
 }
 
 static void
 loop(struct watch *w)
 {
-	struct pollfd fds[3] = { { .events = POLLIN }, { .events = POLLIN },
-	    { .events = POLLIN } };
+	struct pollfd fds[5] = { { .events = POLLIN }, { .events = POLLIN },
+	    { .events = POLLIN }, { .events = POLLIN }, { .events = POLLIN } };
 	struct signalfd_siginfo info;
 	long long left;
 
@@ -126,12 +173,18 @@ loop(struct watch *w)
 		fds[0].fd = w->children;
 		fds[1].fd = w->why == PIL_FRONT_LOST ? -1 : w->run->front;
 		fds[2].fd = w->failed;
-		if (poll(fds, 3, w->deadline == NEVER ? -1 : (int)left) == -1)
+		fds[3].fd = w->run->control.listener;
+		fds[4].fd = w->run->control.client;
+		if (poll(fds, 5, w->deadline == NEVER ? -1 : (int)left) == -1)
 			continue;
 		if (fds[2].revents != 0)
 			hear_child(w);
 		if (fds[1].revents != 0)
 			hear_front(w);
+		if (fds[4].revents != 0)
+			hear_control(w);
+		if (fds[3].revents != 0)
+			control_accept(w->run);
 		if (fds[0].revents != 0) {
 			(void)!read(w->children, &info, sizeof(info));
 			(void)aide_reap(w->run);
@@ -155,8 +208,7 @@ kill_everything(struct run *run, int alone)
 	(void)sys_pidfd_kill(run->payload.pidfd, SIGKILL);
 	if (run->init.pid != 0)
 		(void)sys_pidfd_kill(run->init.pidfd, SIGKILL);
-	if (run->cgroup.dir != -1)
-		(void)cgroup_kill(&run->cgroup);
+	(void)cgroup_kill(&run->cgroup);
 	if (alone)
 		left = sweep_processes(run);
 	while (aide_reap(run) && sys_now_usec() < deadline) {
@@ -206,8 +258,19 @@ describe(const struct run *run, const struct ending *end,
 	pil_json_seconds(json, "cpu_user_seconds", run->usage.user_usec);
 	pil_json_seconds(json, "cpu_system_seconds", run->usage.system_usec);
 	pil_json_int(json, "max_rss_bytes", run->usage.maxrss_kib * 1024);
-	pil_json_string(json, "reason",
-	    end->reason != PIL_OK ? pil_reason_name(end->reason) : "");
+	if (run->usage.memory_peak != -1)
+		pil_json_int(json, "peak_memory_bytes",
+		    run->usage.memory_peak);
+	if (run->usage.pids_peak != -1)
+		pil_json_int(json, "peak_pids", run->usage.pids_peak);
+	if (end->reason == PIL_OK && run->usage.oom_kills > 0) {
+		pil_json_string(json, "reason", "LIMIT_MEMORY");
+		pil_json_int(json, "number", LIMIT_MEMORY);
+	} else if (end->reason != PIL_OK) {
+		pil_json_string(json, "reason", pil_reason_name(end->reason));
+		pil_json_int(json, "number", end->reason);
+	} else
+		pil_json_string(json, "reason", "");
 	pil_json_int(json, "left_processes", end->processes);
 	pil_json_int(json, "left_files", end->files);
 }
@@ -242,6 +305,7 @@ finish(struct watch *w)
 	judge_status(run, &end);
 	if ((end.processes != 0 || end.files != 0) && end.reason == PIL_OK)
 		end.reason = PIL_CLEANUP_INCOMPLETE;
+	bound_usage(run);
 	cgroup_remove(&run->cgroup);
 	if (w->failure.reason != PIL_OK)
 		refuse_code(run, w->failure.code != 0 ? w->failure.code :
