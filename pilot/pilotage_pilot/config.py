@@ -32,12 +32,15 @@ class PilotConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     server: Text
     """`host:port` of the login port."""
     ca_dir: Path
+    """Authorities, revocation lists and signing policies: for the server and for every proxy it sends."""
     proxy: Path
     workdir: Path
     site: Word
     audience: str = ""
     """What a login must be for; by default `pilotage://` and the server's host."""
     worker_node: str = ""
+    voms_dir: Path | None = None
+    """Known VOs, to check the attributes of the proxies that the server sends; without it the helper alone does."""
     slots: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 1
     cores: Natural = 0
     memory_bytes: Natural = 0
@@ -91,6 +94,8 @@ def load_config(path: Path) -> PilotConfig:
     for name in ("ca_dir", "proxy", "workdir", "helper", "wrapper", "python"):
         if not getattr(config, name).is_absolute():
             raise refuse(Reason.CONFIG_INVALID, f"{path}: {name} must be an absolute path.")
+    if config.voms_dir and not config.voms_dir.is_absolute():
+        raise refuse(Reason.CONFIG_INVALID, f"{path}: voms_dir must be an absolute path.")
     return msgspec.structs.replace(config, worker_node=config.worker_node or socket.gethostname())
 
 

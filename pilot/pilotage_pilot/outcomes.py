@@ -26,6 +26,7 @@ class Cause(enum.Enum):
     LOST = Reason.LEASE_ENDED
     PREPARING = Reason.INPUT_FAILED
     COLLECTING = Reason.OUTPUT_FAILED
+    WRONG_OWNER = Reason.DELEGATION_WRONG_OWNER
 
 
 class Ending(msgspec.Struct, frozen=True):
@@ -152,6 +153,8 @@ def _judge(ending: Ending) -> Verdict:
     status = ending.status
     if status.refused:
         return _refused(status.refused)
+    if ending.cause is Cause.WRONG_OWNER:
+        return Verdict(_ended_by_us(ending.cause, None).result, blames_node=True)
     if ending.helper_fault or not status.started:
         return _without_helper(ending)
     if ending.cause:
@@ -221,6 +224,8 @@ def _refused(refused: Refused) -> Verdict:
 def _without_helper(ending: Ending) -> Verdict:
     if ending.helper_fault:
         return _node(ending.helper_fault.reason, ending.helper_fault.message)
+    if ending.cause is Cause.PREPARING:
+        return _node(Reason.HELPER_SYSTEM, "The helper did not say in time that the payload runs.")
     if ending.cause:
         return _ended_by_us(ending.cause, None)
     reason = Reason.COMMAND_UNUSABLE if ending.front_code == 126 else Reason.HELPER_SYSTEM
@@ -235,9 +240,11 @@ def _ended_by_us(cause: Cause, exit_: Exit | None) -> Verdict:
         Cause.DRAINING: Outcome.INFRASTRUCTURE,
         Cause.PREPARING: Outcome.INFRASTRUCTURE,
         Cause.COLLECTING: Outcome.PAYLOAD,
+        Cause.WRONG_OWNER: Outcome.IDENTITY,
     }[cause]
     texts = {
         Cause.PREPARING: "The wrapper did not start the payload in time.",
+        Cause.WRONG_OWNER: "The helper ran as another than the job's owner; it was killed before the payload began.",
         Cause.COLLECTING: "The outputs did not arrive in time.",
     }
     code, number = (exit_.exit_code, exit_.signal) if exit_ else (0, 0)
@@ -279,6 +286,13 @@ def judge_error(error: PilotageError) -> Verdict:
         return Verdict(Result(Outcome.PAYLOAD, reason=reason.name, message=error.message))
     blames_node = reason in OUR_OWN or reason in NODE_ERRORS
     return Verdict(Result(Outcome.INFRASTRUCTURE, reason=reason.name, message=error.message), blames_node)
+
+
+def judge_proxy(error: PilotageError) -> Verdict:
+    """Return what an attempt came to whose proxy this pilot itself refused."""
+    if error.reason in NODE_REASONS:
+        return _node(error.reason, error.message)
+    return Verdict(Result(Outcome.CREDENTIAL, reason=error.reason.name, message=error.message[:1000]))
 
 
 def judge_stop(cause: Cause) -> Verdict:

@@ -25,7 +25,8 @@ from pilotage_pilot.config import PilotConfig
 from pilotage_pilot.dialogue import Manifest, Outputs
 from pilotage_pilot.lease import Lease, Phase, Report, Result, Stream, Usage
 from pilotage_pilot.limits import Meter
-from pilotage_pilot.outcomes import Cause, Verdict, judge, judge_error, judge_outputs, judge_stop
+from pilotage_pilot.outcomes import Cause, Verdict, judge, judge_error, judge_outputs, judge_proxy, judge_stop
+from pilotage_pilot.proxies import ProxyRefused, check_proxy
 from pilotage_pilot.running import Clocks, Stop, Watcher, run_payload
 from pilotage_pilot.session import Session
 from pilotage_pilot.streams import LogStream
@@ -90,6 +91,8 @@ class Attempt:
                 verdict = await self._run(folder)
         except Stopped:
             verdict = judge_stop(self._stop.cause or Cause.DRAINING)
+        except ProxyRefused as refused:
+            verdict = judge_proxy(refused.error)
         except PilotageError as error:
             verdict = judge_error(error)
         except OSError as error:
@@ -122,6 +125,7 @@ class Attempt:
             ending, outputs = await run_payload(
                 self._tools.helper,
                 proxy,
+                lease.owner_dn,
                 self._manifest(),
                 source,
                 target,
@@ -146,13 +150,15 @@ class Attempt:
                 stream.close()
 
     async def _fetch_proxy(self, folder: Path) -> Path:
-        """Get a proxy for a key pair of our own; the file is 0600 in a folder of 0700, and goes with the attempt."""
+        """Get the owner's proxy for a key pair of our own and verify it before it is written.
+
+        The file is 0600 in a folder of 0700, and goes with the attempt.
+        """
         key = await asyncio.to_thread(self._tools.keys.take)
         clocks = self._clocks()
         seconds = clocks.prepare_seconds + clocks.wall_seconds + clocks.collect_seconds + SPARE_SECONDS
         chain = await self._tools.session.retrieve_credential(self.lease, make_request(key), timedelta(seconds=seconds))
-        if not chain or chain[0].public_key() != key.public_key():
-            raise refuse(Reason.KEY_MISMATCH, "The service sent a proxy for another key.")
+        await asyncio.to_thread(check_proxy, chain, key, self.lease.owner_dn, self._tools.config)
         path = folder / "proxy"
         await asyncio.to_thread(write_proxy, path, chain, key)
         return path

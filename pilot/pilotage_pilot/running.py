@@ -64,6 +64,7 @@ class Watcher(msgspec.Struct, frozen=True):
 async def run_payload(
     helper: Helper,
     proxy: Path,
+    owner_dn: str,
     manifest: Manifest,
     source: Path | None,
     target: Path,
@@ -75,8 +76,9 @@ async def run_payload(
 ) -> tuple[Ending, Outputs | None]:
     """Run one payload to its end, whatever that is, and return when the helper has gone.
 
-    `logs` are its standard output and error. The outputs lie in `target` when there are any. Cancelled, it kills
-    the helper's front, upon which the helper's monitor removes the payload.
+    The wrapper is told nothing until the helper has said that it runs as `owner_dn`; if it says another, the run is
+    killed at once. `logs` are its standard output and error. The outputs lie in `target` when there are any.
+    Cancelled, it kills the helper's front, upon which the helper's monitor removes the payload.
     """
     run = await helper.run(proxy, manifest.job_id)
     tasks: list[asyncio.Task[None]] = []
@@ -85,11 +87,12 @@ async def run_payload(
         reader, writer = await asyncio.open_unix_connection(sock=wire, limit=WIRE_BYTES)
         dialogue = Dialogue(reader, writer)
         listener = asyncio.create_task(dialogue.listen(target, manifest.max_output_bytes))
-        tasks = [listener, asyncio.create_task(dialogue.send(manifest, source))]
+        tasks = [listener, asyncio.create_task(_send(run, owner_dn, dialogue, manifest, source, stop))]
         for log, name in zip(logs, ("output", "errors"), strict=True):
             tasks.append(asyncio.create_task(log.read(await run.pipe(name, PIPE_BYTES))))
         code = await _watch(run, dialogue, clocks, stop, watcher)
-        await asyncio.wait(tasks, timeout=LAST_WORDS_SECONDS)
+        if stop.cause is not Cause.WRONG_OWNER:
+            await asyncio.wait(tasks, timeout=LAST_WORDS_SECONDS)
         ending = Ending(
             status=run.status,
             front_code=code,
@@ -109,6 +112,20 @@ async def run_payload(
         run.abandon()
 
 
+async def _send(
+    run: Run, owner_dn: str, dialogue: Dialogue, manifest: Manifest, source: Path | None, stop: Stop
+) -> None:
+    """Tell the wrapper what to run, once the helper has said whom it runs as; nothing if that is not the owner."""
+    await run.started.wait()
+    started = run.status.started
+    if started is None:
+        return
+    if started.dn != owner_dn:
+        stop.order(Cause.WRONG_OWNER)
+        return
+    await dialogue.send(manifest, source)
+
+
 async def _watch(run: Run, dialogue: Dialogue, clocks: Clocks, stop: Stop, watcher: Watcher) -> int:
     """See the payload through its stages and return the front's exit code."""
     front = asyncio.create_task(run.wait())
@@ -122,7 +139,7 @@ async def _watch(run: Run, dialogue: Dialogue, clocks: Clocks, stop: Stop, watch
         if dialogue.done:
             stop.close()
         if stop.cause or dialogue.fault:
-            return await run.stop(clocks.grace_seconds)
+            return await run.stop(0 if stop.cause is Cause.WRONG_OWNER else clocks.grace_seconds)
         done, _ = await asyncio.wait({front}, timeout=CLEANUP_SECONDS)
         return front.result() if done else await run.stop(clocks.grace_seconds)
     finally:

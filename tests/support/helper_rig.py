@@ -309,7 +309,10 @@ class HelperRig:
         """What is left of any run: run directories, shared files, records and control groups."""
         found = [*(self.prefix / "home").glob("*/pilotage-*"), *(self.rundir / "jobs").glob("*")]
         for folder in ("/tmp", "/var/tmp", "/dev/shm"):
-            found += [path for path in Path(folder).iterdir() if path.lstat().st_uid in self.uids]
+            for path in Path(folder).iterdir():
+                # Other programs' files go meanwhile.
+                with contextlib.suppress(FileNotFoundError):
+                    found += [path] if path.lstat().st_uid in self.uids else []
         mine = {f"pilotage-{line['run_id']}" for line in self.audit()}
         # os.walk does not mind the groups of other sessions that go meanwhile.
         return found + [

@@ -198,7 +198,7 @@ def free_port() -> int:
 
 def pilot_python(request: pytest.FixtureRequest, uid: int) -> tuple[list[str], str]:
     """Return an interpreter and module path that the pilot's account can use: this checkout's, else a stage's."""
-    path = os.pathsep.join(str(ROOT / name) for name in ("sdk", "pilot"))
+    path = os.pathsep.join(str(ROOT / name) for name in ("sdk", "pilot", "helper_c/python"))
     try:
         subprocess.run(
             [sys.executable, "-c", "import pilotage_pilot.cli, pilotage.v1.job_pb2, grpc"],

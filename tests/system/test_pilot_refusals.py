@@ -2,11 +2,18 @@
 
 import signal
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from pilotage.jobs import LogStream
 from pilotage.states import JobState, Outcome
+from pilotage.x509.files import load_identity
+from pilotage.x509.proxies import sign_proxy
+from pilotage.x509.requests import check_request
+from pilotage_server.clock import utc_now
+from pilotage_server.credentials.issuing import IssuedProxy, ProxyIssuer, Wanted
 from support.helper_rig import ANALYSIS, POOL
 from support.pilot_rig import PilotRig, host, make_node, node
 from support.server_rig import PILOT_ROLE
@@ -160,6 +167,39 @@ def test_an_owners_cancelled_credential_holds_the_job_and_says_why(node: PilotRi
     node.start()
     node.until(lambda: owner.get(job_id).state is JobState.HELD)
     assert owner.get(job_id).reason.startswith("CREDENTIAL_")
+
+
+def test_a_proxy_of_somebody_else_than_the_jobs_owner_is_not_run(
+    node: PilotRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner = node.owner(0)
+    out = node.helper.prefix / "proxies" / "another.proxy"
+    node.helper.grid.voms_proxy(node.helper.owners[1], out, fqans=(ANALYSIS,))
+    another = load_identity(out)
+
+    async def issue(_issuer: object, _caller: object, _peer: str, wanted: Wanted, *, renewal: bool) -> IssuedProxy:
+        now, hour = utc_now(), timedelta(hours=1)
+        proxy = sign_proxy(another.chain, another.key, check_request(wanted.request), lifetime=hour, now=now)
+        return IssuedProxy(tuple(c.public_bytes(Encoding.DER) for c in (proxy, *another.chain)), now + hour)
+
+    monkeypatch.setattr(ProxyIssuer, "issue", issue)
+    before = len(node.helper.audit())
+    pilot = node.start(voms_dir=str(node.helper.grid.voms_dir))
+    job_id = node.submit(owner, "/bin/sh", "-c", "echo ran")
+    node.until(lambda: "DELEGATION_WRONG_OWNER" in pilot.log)
+    node.until(lambda: bool(owner.get(job_id).reason))
+    job = owner.get(job_id)
+    assert (job.state, job.reason) == (JobState.HELD, "DELEGATION_WRONG_OWNER")
+    assert f"proxy of {subject(1)} for a job of {subject(0)}" in pilot.log
+    assert "CREDENTIAL DELEGATION_WRONG_OWNER" in pilot.log
+    assert {line["event"] for line in node.helper.since(before)} == {"MAP"}
+    assert node.printed(owner, job_id) == ""
+    node.nothing_left()
+
+
+def subject(number: int) -> str:
+    """Return an owner's DN."""
+    return f"/O=Toy Grid/CN=owner {number + 1}"
 
 
 def test_a_pilots_own_proxy_does_not_serve_for_a_payload(node: PilotRig) -> None:

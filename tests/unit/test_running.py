@@ -4,6 +4,7 @@ import asyncio
 import os
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 
@@ -99,6 +100,7 @@ class Bench:
                 ending, outputs = await run_payload(
                     helper,
                     self.folder / "proxy",
+                    "/O=Toy",
                     manifest,
                     None,
                     self.folder / "outputs",
@@ -171,9 +173,20 @@ def test_a_refusal_of_the_helper_is_the_end_of_it(bench: Bench) -> None:
     assert (judge(ending).result.outcome, printed, bench.events) == (Outcome.IDENTITY, "", ["over"])
 
 
+def test_a_helper_that_runs_as_somebody_else_is_killed_before_the_payload_begins(bench: Bench) -> None:
+    bench.behaviour = {"dn": "/O=Toy/CN=somebody else", "grace": 3600}
+    begun = time.monotonic()
+    ending, _, printed = bench.run("/bin/sh", "-c", "echo ran; sleep 60")
+    verdict = judge(ending)
+    assert (ending.cause, ending.front_code, printed) == (Cause.WRONG_OWNER, -9, "")
+    assert (verdict.result.outcome, verdict.result.reason) == (Outcome.IDENTITY, "DELEGATION_WRONG_OWNER")
+    assert (verdict.blames_node, bench.events) == (True, [])
+    assert time.monotonic() - begun < CLOCKS.grace_seconds
+
+
 def test_a_helper_that_says_nothing_is_not_believed(bench: Bench) -> None:
     bench.behaviour = {"mute": True}
-    verdict = judge(bench.run()[0])
+    verdict = judge(bench.run(clocks=msgspec.structs.replace(CLOCKS, prepare_seconds=1))[0])
     assert (verdict.result.outcome, verdict.blames_node) == (Outcome.INFRASTRUCTURE, True)
 
 
