@@ -103,32 +103,41 @@ def start_services(world: "World", processes: Processes) -> None:
         {},
     )
     deadline = time.monotonic() + READY_SECONDS
-    while not is_serving(world):
+    while not is_serving(world, world.port):
         if not is_running(server):
             raise DemoError("the server ended before it served")
         if time.monotonic() > deadline:
             raise DemoError(f"the server did not say SERVING within {READY_SECONDS} s")
         time.sleep(0.1)
     say(f"localhost:{world.port} says SERVING")
+    if not is_serving(world, world.mutual_port, robot=world.monitor):
+        raise DemoError(f"the mutual-TLS port localhost:{world.mutual_port} does not say SERVING to a robot")
+    say(f"localhost:{world.mutual_port}, the mutual-TLS port, says SERVING to a robot with a certificate")
+    if is_serving(world, world.mutual_port):
+        raise DemoError(f"the mutual-TLS port localhost:{world.mutual_port} answers callers without a certificate")
     processes.start(
         "pilot", accounts.PILOT, [world.command("pilotage-pilot"), "--config", f"{world.pilot}/pilot.toml"], {}
     )
 
 
-def is_serving(world: "World") -> bool:
-    """Ask the standard health service."""
+def is_serving(world: "World", port: int, robot: Path | None = None) -> bool:
+    """Ask the standard health service; a robot shows the certificate of its folder."""
     import grpc
     from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
-    credentials = grpc.ssl_channel_credentials((world.grid / "ca.pem").read_bytes())
-    with grpc.secure_channel(f"localhost:{world.port}", credentials) as channel:
+    credentials = grpc.ssl_channel_credentials(
+        (world.grid / "ca.pem").read_bytes(),
+        (robot / "key.pem").read_bytes() if robot else None,
+        (robot / "cert.pem").read_bytes() if robot else None,
+    )
+    with grpc.secure_channel(f"localhost:{port}", credentials) as channel:
         check = channel.unary_unary(
             "/grpc.health.v1.Health/Check",
             request_serializer=HealthCheckRequest.SerializeToString,
             response_deserializer=HealthCheckResponse.FromString,
         )
         try:
-            reply = check(HealthCheckRequest(), timeout=2)
+            reply = check(HealthCheckRequest(), timeout=5)
         except grpc.RpcError:
             return False
         return bool(reply.status == HealthCheckResponse.SERVING)

@@ -16,8 +16,9 @@ LOG = "id: uid=2001(demo01) gid=2001(demo01)\nhome: /opt/home/demo01\ndn: /O=Toy
 
 @pytest.fixture(autouse=True)
 def known_accounts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the accounts have the uids of these tests."""
+    """Let the accounts have the uids and homes of these tests."""
     monkeypatch.setattr(accounts, "uid", {"demo01": 2001, "pilot": 1001}.__getitem__)
+    monkeypatch.setattr(accounts, "home", {"demo01": "/opt/home/demo01"}.__getitem__)
 
 
 def test_the_json_report_has_exactly_the_promised_fields(tmp_path: Path) -> None:
@@ -64,6 +65,8 @@ def test_a_payload_under_its_pool_account_is_believed() -> None:
         ({"owner_dn": "/O=Toy Grid/CN=bob"}, LOG, "names the owner"),
         ({}, LOG.replace("uid=2001(demo01)", "uid=1001(pilot)"), "payload ran as"),
         ({}, LOG.replace("CN=alice", "CN=bob"), "payload's proxy names"),
+        ({}, LOG.replace("home: /opt/home/demo01", "home: /opt/home/pilot"), "home was /opt/home/pilot"),
+        ({}, LOG.replace("home: /opt/home/demo01\n", ""), "home was none"),
         ({}, "", "payload ran as nobody"),
     ],
 )

@@ -86,6 +86,11 @@ def uid(name: str) -> int:
     return pwd.getpwnam(name).pw_uid
 
 
+def home(name: str) -> str:
+    """Return the home of an account, as the machine's account table has it."""
+    return pwd.getpwnam(name).pw_dir
+
+
 def give(path: Path, name: str, mode: int | None = None) -> None:
     """Give a path to an account and its group."""
     entry = pwd.getpwnam(name)

@@ -140,7 +140,6 @@ class Owner:
 def check_identity(line: JobLine, dn: str, logs: str) -> None:
     """Fail the demo unless record, payload and machine agree on who ran it."""
     said = dict(part.split(": ", 1) for part in logs.splitlines() if ": " in part)
-    expected = {"uid": f"uid={line.uid}({line.account})", "dn": dn}
     problems = []
     if line.owner_dn != dn:
         problems.append(f"the record names the owner {line.owner_dn}")
@@ -148,8 +147,10 @@ def check_identity(line: JobLine, dn: str, logs: str) -> None:
         problems.append(f"the record names {line.account}, uid {line.uid}, which is no pool account")
     if line.pilot_uid != accounts.uid(accounts.PILOT) or line.uid == line.pilot_uid:
         problems.append(f"the pilot's uid is given as {line.pilot_uid}")
-    if not said.get("id", "").startswith(expected["uid"]):
+    if not said.get("id", "").startswith(f"uid={line.uid}({line.account})"):
         problems.append(f"the payload ran as {said.get('id', 'nobody it would name')}")
+    if line.account in accounts.POOL and said.get("home") != accounts.home(line.account):
+        problems.append(f"the payload's home was {said.get('home', 'none it would name')}")
     if said.get("dn") != dn:
         problems.append(f"the payload's proxy names {said.get('dn')}")
     if line.exit_code:

@@ -98,6 +98,11 @@ class World:
         """Logs of server, pilot and helper."""
         return self.prefix / "log"
 
+    @property
+    def monitor(self) -> Path:
+        """Where the monitoring robot keeps `cert.pem` and `key.pem`, for the mutual-TLS port."""
+        return self.grid / "monitor"
+
     def command(self, name: str) -> str:
         """Return the path of an installed program."""
         return str(self.prefix / "venv" / "bin" / name)
@@ -127,6 +132,7 @@ def make(world: World) -> dict[str, str]:
     make_mapping(world)
     make_server(world, grid.host("localhost", addresses=("127.0.0.1", "::1")))
     make_pilot(world, grid)
+    make_monitor(world, grid.robot("Robot - monitor"))
     dns = {}
     for name in accounts.OWNERS:
         owner = grid.user(name)
@@ -200,6 +206,15 @@ def make_pilot(world: World, grid: ToyGrid) -> None:
         wrapper=world.prefix / "libexec" / "pilotage" / "pilotage-wrapper.py",
     )
     write(world.pilot / "pilot.toml", text)
+
+
+def make_monitor(world: World, robot: Identity) -> None:
+    """Keep the monitoring robot's end-entity certificate and key, root's alone."""
+    world.monitor.mkdir(mode=0o700)
+    for source, name in ((robot.cert_path, "cert.pem"), (robot.key_path, "key.pem")):
+        target = world.monitor / name
+        shutil.copyfile(source, target)
+        target.chmod(0o400)
 
 
 AS = """\
