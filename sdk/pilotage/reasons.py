@@ -5,6 +5,8 @@ gRPC's `google.rpc.ErrorInfo`, in logs, in metrics (lower-cased, as the label `r
 the command line; the number travels between the C helper and its callers
 (`helper_c/include/pilotage/reason.h` repeats the numbers from 200 to 599, and a test holds the two together).
 A code, once released, keeps its number and meaning for ever.
+
+The module is longer than others because it is nearly all data: a table in several files would be several tables.
 """
 
 import enum
