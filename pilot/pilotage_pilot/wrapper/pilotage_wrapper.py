@@ -2,8 +2,8 @@
 
 A pilot starts this file through `pilotage-exec run` as `/usr/bin/python3 -I <this file>`, with a UNIX stream
 socket as descriptor 0 and pipes as 1 and 2 (docs/helper-interface.md, "The wrapper's socket"). It needs nothing
-but the standard library of Python 3.9. It is longer than other modules because it must stay one file: a site installs it
-root-owned, and `-I` leaves it nothing of its own to import.
+but the standard library of Python 3.9. It is longer than other modules because it must stay one file: a site
+installs it root-owned, and `-I` leaves it nothing of its own to import.
 
 It runs under the owner's account and guards nothing against the owner: whoever reads its frames takes them for the
 owner's word. Its checks give early and clear errors, and keep an owner from being harmed by a foreign archive.
