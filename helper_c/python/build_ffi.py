@@ -110,6 +110,11 @@ ffi.cdef("""
         unsigned clock_skew;
         unsigned require_crl;
         unsigned refuse_limited;
+        unsigned cgroup;
+        unsigned namespaces;
+        unsigned long long bounds[4];
+        const char *cgroup_parent;
+        const char *audit_file;
         size_t ncallers;
         struct caller callers[64];
         ...;

@@ -81,6 +81,11 @@ class CConfig(Pointer, Protocol):
     clock_skew: int
     require_crl: int
     refuse_limited: int
+    cgroup: int
+    namespaces: int
+    bounds: Sequence[int]
+    cgroup_parent: Pointer
+    audit_file: Pointer
     ncallers: int
     callers: CCallers
 

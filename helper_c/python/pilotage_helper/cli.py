@@ -12,6 +12,7 @@ import msgspec
 
 from pilotage.errors import PilotageError, refuse
 from pilotage.reasons import Reason
+from pilotage_helper.doctor import State, examine, worst
 from pilotage_helper.maps import MapOptions, Mapping, check_maps, map_identity
 from pilotage_helper.site import read_site
 from pilotage_helper.verify import Identity, VerifyOptions, verify_pem
@@ -159,6 +160,29 @@ def check_config(*, strict: bool, as_json: bool, config: Path) -> None:
     site = read_site(config, any_owner=not strict)
     check_maps(site)
     _print({"config": str(config), "callers": tuple(caller.name for caller in site.callers)}, as_json=as_json)
+
+
+@main.command()
+@click.option("--config", type=FOLDER, default=CONFIG, show_default=True, help="The site's helper.conf.")
+@click.option("--program", type=FOLDER, default="/usr/sbin/pilotage-exec", show_default=True, help="The helper.")
+@click.option("--libexec", type=FOLDER, default="/usr/libexec/pilotage", show_default=True, help="Its companions.")
+@click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
+def doctor(*, config: Path, program: Path, libexec: Path, as_json: bool) -> None:
+    """Say what this machine lacks for the helper, and what is weaker then.
+
+    Run it as the pilot's account, from where the pilot is started. Nothing is changed. The exit code is 0 when
+    payloads can run, 1 when something refuses them.
+    """
+    findings = list(examine(config, program, libexec))
+    state = worst(findings)
+    if as_json:
+        click.echo(msgspec.json.encode({"state": state, "findings": findings}).decode())
+    else:
+        for finding in findings:
+            click.echo(f"{finding.state.value.upper():<7} {finding.subject}: {finding.found}")
+            if finding.means:
+                click.echo(f"        {finding.means}")
+    sys.exit(1 if state is State.BROKEN else 0)
 
 
 def _read(file: BinaryIO) -> bytes:

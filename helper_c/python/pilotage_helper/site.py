@@ -23,6 +23,18 @@ class Caller(msgspec.Struct, frozen=True):
     accounts: str
 
 
+class Demands(msgspec.Struct, frozen=True):
+    """What the configuration wants of the machine; 0 is no bound."""
+
+    cgroup: str = "auto"
+    namespaces: str = "off"
+    memory_bytes: int = 0
+    pids: int = 0
+    cpu_percent: int = 0
+    cgroup_parent: str = ""
+    audit_file: Path | None = None
+
+
 class Site(msgspec.Struct, frozen=True):
     """`helper.conf` without its `[map]`; `any_owner` lets files be anybody's, to try them out."""
 
@@ -37,6 +49,7 @@ class Site(msgspec.Struct, frozen=True):
     require_crl: bool
     refuse_limited: bool
     callers: tuple[Caller, ...]
+    demands: Demands = Demands()
 
     def verify_options(self, ca_dir: Path | None = None, voms_dir: Path | None = None) -> VerifyOptions:
         """Return what the setuid program asks of a proxy, perhaps against other directories."""
@@ -87,6 +100,15 @@ def read_site(path: Path, *, any_owner: bool) -> Site:
         callers=tuple(
             Caller(native.string(config.callers[i].name), native.string(config.callers[i].accounts))
             for i in range(config.ncallers)
+        ),
+        demands=Demands(
+            cgroup=("auto", "required", "off")[config.cgroup],
+            namespaces=("off", "auto", "required")[config.namespaces],
+            memory_bytes=config.bounds[1],
+            pids=config.bounds[2],
+            cpu_percent=config.bounds[3],
+            cgroup_parent=native.string(config.cgroup_parent) if config.cgroup_parent != ffi.NULL else "",
+            audit_file=Path(native.string(config.audit_file)) if config.audit_file != ffi.NULL else None,
         ),
     )
 

@@ -1,0 +1,36 @@
+"""All of it, in the order in which a run would meet it."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from pilotage.errors import PilotageError
+from pilotage_helper.doctor import installation, machine, trust
+from pilotage_helper.doctor.finding import Finding, broken, ok
+from pilotage_helper.maps import check_maps
+from pilotage_helper.site import Demands, read_site
+
+
+def examine(config: Path, program: Path, libexec: Path) -> Iterator[Finding]:
+    """Probe machine and installation; nothing is changed and no privilege is needed."""
+    proc = machine.PROC / "self"
+    status = (proc / "status").read_text()
+    yield from machine.kernel(os.uname().release)
+    yield machine.landlock()
+    yield from machine.privileges(status, (proc / "uid_map").read_text())
+    yield from installation.programs(program, libexec)
+    demands, rest = Demands(), list[Finding]()
+    try:
+        site = read_site(config, any_owner=False)
+        demands = site.demands
+        rest = [installation.audit(site), *installation.accounts(site), *trust.authorities(site)]
+        rest.append(trust.organisations(site))
+        check_maps(site)
+        rest.insert(0, ok("configuration", str(config)))
+    except PilotageError as error:
+        rest.insert(0, broken("configuration", f"{error.reason.name}: {error.message}", "Every run is refused."))
+    bounding = next(int(line.split()[1], 16) for line in status.splitlines() if line.startswith("CapBnd"))
+    found = machine.groups((proc / "mountinfo").read_text(), (proc / "cgroup").read_text())
+    yield from machine.control_groups(found, demands)
+    yield machine.namespaces(bounding, demands)
+    yield from rest
