@@ -1,6 +1,6 @@
 # Every target sets up what it needs; `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help packages dev fmt lint type test test-root demo clean-demo helper fuzz install-helper package docs clean
+.PHONY: help packages dev fmt lint type test test-root demo clean-demo helper fuzz analyse install-helper package docs clean
 
 # Debian's own Python: another one may lie where the demo's and the tests' other accounts cannot read it.
 PYTHON := /usr/bin/python3
@@ -55,6 +55,10 @@ fuzz: ## fuzz each parser of the helper for FUZZ_SECONDS (60) with clang, and sa
 	@cmake -S . -B build/fuzz -DCMAKE_C_COMPILER=clang -DPILOTAGE_FUZZ=ON -DBUILD_TESTING=OFF >/dev/null
 	@cmake --build build/fuzz --parallel 2 --target fuzzers >build/fuzz.log || { tail -n 40 build/fuzz.log; exit 1; }
 	@helper_c/fuzz/run build/fuzz "$(FUZZ_SECONDS)"
+
+analyse: ## static analysis of the C: cppcheck, gcc -fanalyzer, clang-tidy
+	@deploy/install-packages proof
+	@helper_c/analyse build/analyse
 
 test: dev helper ## set up and run the whole suite: C tests plain and sanitized, then pytest
 	@ctest --test-dir build/c/helper_c --output-on-failure --no-tests=error

@@ -15,7 +15,7 @@ typedef const char *pil_ini_handler(void *, char *section, char *key,
     char *value);
 
 /* Parse text in place (text[len] is NUL). -1: detail names the line. */
-int	pil_ini_parse(char *text, size_t len, pil_ini_handler *, void *,
-	    char *detail);
+int	pil_ini_parse(char *text, size_t len, pil_ini_handler *handler,
+	    void *arg, char *detail);
 
 #endif

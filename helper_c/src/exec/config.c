@@ -52,7 +52,7 @@ static const struct section {
 	const struct pil_setting *keys;
 	size_t		 n;
 } sections[] = {
-#define KEYS(keys)	keys, sizeof(keys) / sizeof(keys[0])
+#define KEYS(keys)	(keys), sizeof(keys) / sizeof((keys)[0])
 	{ "helper", KEYS(helper_keys) },
 	{ "isolation", KEYS(isolation_keys) },
 	{ "map", NULL, 0 },

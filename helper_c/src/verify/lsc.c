@@ -110,6 +110,10 @@ compare(struct pil_verify *v, const struct pil_ac *a, const char *text,
 	const char *list[2 * PIL_VOMS_CERTS];
 	int i, n = sk_X509_num(a->certs), match;
 
+	/* The list was counted when it was read; the arrays depend on it. */
+	if (n < 1 || n > PIL_VOMS_CERTS)
+		return pil_deny(v, PIL_VOMS_LSC_MISMATCH,
+		    "there are %d certificates of %.100s", n, a->server);
 	for (i = 0; i < n; i++) {
 		X509 *x = sk_X509_value(a->certs, i);
 

@@ -202,7 +202,7 @@ pil_name_show(const X509_NAME *name, char out[PIL_SHOW_SIZE])
 		skip = len - room;
 	memcpy(out, text + skip, len - skip + 1);
 	if (skip > 0)
-		memcpy(out, "...", 3);
+		out[0] = out[1] = out[2] = '.';
 }
 
 /* Byte for byte, as RFC 3820 and RFC 5755 names are compared here. */
