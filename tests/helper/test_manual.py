@@ -1,0 +1,53 @@
+"""The manual pages of the helper: well formed, and complete."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from support.helper_rig import ROOT
+
+MAN = ROOT / "helper_c" / "man"
+EXEC = ROOT / "helper_c" / "src" / "exec"
+PAGES = sorted(page for page in MAN.iterdir() if page.suffix in {".1", ".5", ".8"})
+
+
+def plain(page: Path) -> str:
+    return page.read_text().replace("\\-", "-").replace("Fl -", "--")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_page_is_well_formed(page: Path) -> None:
+    if shutil.which("mandoc") is None:
+        pytest.skip("needs mandoc: see deploy/packages.txt")
+    done = subprocess.run(["mandoc", "-T", "lint", "-W", "warning", page], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_every_key_of_the_configuration_is_explained() -> None:
+    tables = [EXEC / "config.c", ROOT / "helper_c" / "src" / "map" / "config.c"]
+    keys = {key for table in tables for key in re.findall(r'\{ "(\w+)", PIL_', table.read_text())}
+    keys |= set(re.findall(r'strcmp\(name, "(\w+)"\)', tables[0].read_text()))
+    assert {"ca_dir", "tmp_bytes", "grid_mapfile", "accounts"} <= keys
+    items = re.findall(r"^\.It Ic (.*)$", (MAN / "pilotage-exec.conf.5").read_text(), flags=re.MULTILINE)
+    explained = {key for item in items for key in item.split(" , ")}
+    assert explained == keys
+
+
+def test_every_verb_and_option_is_explained() -> None:
+    source = (EXEC / "options.c").read_text()
+    options = set(re.findall(r'strcmp\(name, "(--[\w-]+)"\)', source))
+    verbs = set(re.findall(r'\{ "([\w-]+)", VERB_', source))
+    assert {"--proxy", "--status-fd"} <= options
+    assert {"run", "map", "--version"} <= verbs
+    items = re.findall(r"^\.It (?:Cm )?([\w-]+)", plain(MAN / "pilotage-exec.8"), flags=re.MULTILINE)
+    assert options | verbs <= set(items)
+
+
+def test_the_examples_sections_are_those_that_are_explained() -> None:
+    text = (MAN / "pilotage-exec.conf.5").read_text()
+    explained = set(re.findall(r"^\.Ss \[(\w+)", text, flags=re.MULTILINE))
+    example = text[text.index(".Sh EXAMPLES") :]
+    assert set(re.findall(r"^\[(\w+)", example, flags=re.MULTILINE)) == explained
