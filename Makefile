@@ -1,6 +1,6 @@
 # Every target sets up what it needs; `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help packages dev fmt lint type test test-root demo clean-demo helper fuzz analyse install-helper package docs clean
+.PHONY: help packages dev fmt lint type test test-root demo clean-demo helper fuzz analyse install-helper deb-helper package docs clean
 
 # Debian's own Python: another one may lie where the demo's and the tests' other accounts cannot read it.
 PYTHON := /usr/bin/python3
@@ -81,6 +81,13 @@ clean-demo: ## end the demo and remove exactly what it made
 install-helper: ## install the setuid helper below DESTDIR and PREFIX (root)
 	@deploy/install-packages
 	@deploy/install-helper --prefix "$(PREFIX)" --destdir "$(DESTDIR)"
+
+deb-helper: ## build a Debian package of the helper alone into dist/
+	@deploy/install-packages
+	@cmake -S . -B build/deb -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCMAKE_INSTALL_PREFIX=/usr -DBUILD_TESTING=OFF -DPILOTAGE_DEB=ON >/dev/null
+	@cmake --build build/deb --parallel 2 >build/deb.log || { tail -n 40 build/deb.log; exit 1; }
+	@mkdir -p dist && cd dist && umask 022 && cpack --config ../build/deb/CPackConfig.cmake >../build/deb.log 2>&1 || { tail -n 40 ../build/deb.log; exit 1; }
+	@rm -rf dist/_CPack_Packages && ls dist/pilotage-helper_*.deb
 
 package: dev ## build sdist and wheel into dist/
 	@$(BIN)/python -m build --outdir dist

@@ -180,7 +180,7 @@ find_account(const struct pil_pool *pool, const struct stat *lease,
 		if (!found && names[i]->d_ino == lease->st_ino &&
 		    name[0] != '%' && strlen(name) < size &&
 		    same_file(pool, name, lease)) {
-			(void)strcpy(account, name);
+			(void)snprintf(account, size, "%s", name);
 			found = 1;
 		}
 		free(names[i]);
