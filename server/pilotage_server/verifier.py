@@ -9,16 +9,21 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import structlog
+
 import pilotage_helper
 from pilotage.errors import refuse
 from pilotage.reasons import Reason
 from pilotage_helper import Identity
 from pilotage_server.clock import Clock
 
+log = structlog.get_logger(__name__)
+
 MAX_CERTIFICATES = 12
 MAX_CHAIN_BYTES = 256 * 1024
 THREADS = 2
 MAX_WAITING = 256
+MAX_NOTED = 4096
 
 
 class Verifier:
@@ -30,6 +35,7 @@ class Verifier:
         self._clock = clock
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="verify")
         self._waiting = 0
+        self._noted: set[tuple[bytes, str]] = set()
 
     async def chain(self, chain: Sequence[bytes], *, require_proxy: bool = False) -> Identity:
         """Return who a DER chain, leaf first, belongs to; raise the verifier's reason otherwise."""
@@ -49,7 +55,20 @@ class Verifier:
     def chain_now(self, chain: Sequence[bytes], require_proxy: bool = False) -> Identity:
         """Verify in the calling thread."""
         options = self._proxy_options if require_proxy else self._options
-        return pilotage_helper.verify_chain(chain, options, self._clock())
+        identity = pilotage_helper.verify_chain(chain, options, self._clock())
+        if identity.note:
+            self._tell(identity)
+        return identity
+
+    def _tell(self, identity: Identity) -> None:
+        """Log what was left out of an identity, once for a certificate: stored chains are verified again and again."""
+        told = (identity.eec_digest, identity.note)
+        if told in self._noted:
+            return
+        if len(self._noted) >= MAX_NOTED:
+            self._noted.clear()
+        self._noted.add(told)
+        log.info("attributes left out", dn=identity.dn, note=identity.note)
 
     def close(self) -> None:
         """Let the threads end."""

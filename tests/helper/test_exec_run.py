@@ -1,6 +1,7 @@
 """A payload runs as its owner's account, and nothing of it is left."""
 
 import pwd
+import re
 
 import pytest
 
@@ -21,3 +22,24 @@ def test_a_payload_runs_as_the_mapped_account(rig: HelperRig) -> None:
     assert (end["exit_code"], end["signal"], end["reason"]) == (0, 0, "")
     assert (end["left_processes"], end["left_files"]) == (0, 0)
     assert rig.left() == []
+
+
+def test_a_good_configuration_is_found_good_and_nothing_is_started(rig: HelperRig) -> None:
+    log, leases = rig.audit(), facts(rig)
+    checked = rig.start(["check-config"])
+    out, err = checked.communicate(timeout=10)
+    assert (checked.returncode, out, err) == (0, f"{rig.config}: ok\n".encode(), b"")
+    assert (rig.audit(), facts(rig), rig.processes(), rig.left()) == (log, leases, [], [])
+
+
+def facts(rig: HelperRig) -> dict[str, tuple[int, int, float]]:
+    """Every name in the gridmapdir with what shows a lease."""
+    found = {path.name: path.stat() for path in rig.gridmapdir.iterdir()}
+    return {name: (stat.st_ino, stat.st_nlink, stat.st_mtime) for name, stat in found.items()}
+
+
+def test_the_version_is_told_in_one_line(rig: HelperRig) -> None:
+    asked = rig.start(["--version"])
+    out, err = asked.communicate(timeout=10)
+    assert (asked.returncode, err) == (0, b"")
+    assert re.fullmatch(rb"pilotage-exec \d+\.\d+\.\d+\n", out)

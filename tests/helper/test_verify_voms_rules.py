@@ -1,6 +1,7 @@
 """Each rule for an attribute certificate refuses the whole chain when it is broken."""
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from pilotage.reasons import Reason
 from pilotage_helper import VerifyOptions
@@ -73,6 +74,17 @@ def test_times_are_bounded_and_of_one_form(alice: v.Entity, options: VerifyOptio
     for text in (b"20261121060000+0100", b"202611210600Z", b"20261121060000.5Z", b"20261341060000Z"):
         odd = v.sequence(v.tlv(0x18, text), acs.moment(good.end))
         assert no(alice, options, good.with_(validity=odd)) is Reason.VOMS_MALFORMED
+
+
+def test_a_signature_with_unused_bits_is_refused(alice: v.Entity, options: VerifyOptions, good: acs.Ac) -> None:
+    # A last bit that is 0 may be called unused in DER, and OpenSSL verifies whole bytes: only the rule refuses it.
+    even = next(ac for ac in (good.with_(serial=number) for number in range(1, 100)) if ac.der[-1] & 1 == 0)
+    assert ask(alice, options, even).vo == "demo"
+    key = good.server.entity.key
+    assert isinstance(key, rsa.RSAPrivateKey)
+    der, at = even.der, -key.key_size // 8 - 1
+    assert der[at] == 0
+    assert no(alice, options, der[:at] + b"\1" + der[at + 1 :]) is Reason.VOMS_MALFORMED
 
 
 def test_there_is_exactly_one_list_of_attributes(alice: v.Entity, options: VerifyOptions, good: acs.Ac) -> None:

@@ -21,7 +21,7 @@ from pilotage.jobs import JobSpec
 from pilotage.reasons import Reason
 from pilotage.sandbox import check_archive, pack
 from pilotage.states import JobState
-from pilotage.v1 import job_pb2, pilot_pb2
+from pilotage.v1 import credential_pb2, job_pb2, pilot_pb2
 from pilotage.x509.files import load_identity
 from support.journey import acquire, register, retrieve_request
 from support.server_rig import Client as PilotClient
@@ -138,6 +138,12 @@ def test_an_owner_submits_watches_and_fetches(alice_shell: Shell, pilot: PilotCl
     assert table[1].split()[:3] == [job_id, "finished", "dimuon"]
     assert alice_shell.ok("ls", "-o", "ids", "--state", "finished") == f"{job_id}\n"
     assert alice_shell.ok("ls", "--state", "open") == ""
+
+
+def test_a_plain_submit_delegates_an_rsa_key(alice_shell: Shell, owner: PilotClient) -> None:
+    alice_shell.ok("submit", "--", "/bin/true")
+    (stored,) = owner.credentials.ListCredentials(credential_pb2.ListCredentialsRequest()).credentials
+    assert stored.key_kind == credential_pb2.KEY_KIND_RSA_2048
 
 
 def real_program(shell: Shell, *words: str) -> "subprocess.Popen[str]":

@@ -26,6 +26,7 @@ from pilotage.x509.proxies import is_limited
 from pilotage.x509.requests import check_request, make_request
 from pilotage_server import keys, tokens
 from pilotage_server.app import App
+from pilotage_server.credentials import keeper
 from pilotage_server.store import credentials as store
 from pilotage_server.tokens import CredentialClaims
 from support.journey import (
@@ -38,6 +39,7 @@ from support.journey import (
     retrieve_request,
     submit,
 )
+from support.key_pools import no_more_keys
 from support.refusals import reason
 from support.server_rig import OWNER_ROLE, Client, Rig, local_identity
 
@@ -99,6 +101,22 @@ def test_an_owner_delegates_and_a_pilot_gets_a_proxy_of_its_own_key(
     assert issued[0].lease_id == lease.lease_id
     assert issued[0].serial == str(proxy.serial_number)
     assert issued[0].pilot_dn.endswith("Robot - pilot factory")
+
+
+def test_a_delegation_of_no_named_kind_makes_an_rsa_key(owner: Client) -> None:
+    begun = owner.credentials.BeginDelegation(pb.BeginDelegationRequest(key_kind=pb.KEY_KIND_UNSPECIFIED))
+    key = check_request(begun.certificate_request)
+    assert isinstance(key, rsa.RSAPublicKey)
+    assert key.key_size == 2048
+
+
+def test_a_delegation_takes_a_key_that_is_ready(rig: Rig, owner: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert rig.app is not None
+    pool = rig.app._pool
+    with no_more_keys(monkeypatch, pool, keeper):
+        begun = owner.credentials.BeginDelegation(pb.BeginDelegationRequest())
+        assert isinstance(check_request(begun.certificate_request), rsa.RSAPublicKey)
+        assert pool.ready == pool.size - 1
 
 
 def test_a_delegation_from_an_end_entity_certificate_works(

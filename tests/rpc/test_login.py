@@ -1,5 +1,7 @@
 """Login over gRPC: who gets a session, who does not, and what a session is good for."""
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -302,3 +304,16 @@ def test_nothing_secret_is_logged(rig: Rig, stranger: Client, alice_identity: Lo
     assert "SubmitJobs" in text
     for part in token.split("."):
         assert part not in text
+
+
+def test_attributes_that_are_left_out_are_told_in_the_log_once(
+    make_rig: Callable[..., Rig], grid: ToyGrid, alice: Identity, tmp_path: Path
+) -> None:
+    proxy = grid.voms_proxy(alice, tmp_path / "elsewhere.proxy", vo="elsewhere")
+    shutil.rmtree(grid.voms_dir / "elsewhere")
+    rig = make_rig()
+    for _ in range(2):
+        assert list(rig.client(proxy).auth.WhoAmI(auth_pb2.WhoAmIRequest()).principal.fqans) == []
+    (line,) = [line for line in map(json.loads, rig.log_text.splitlines()) if line["event"] == "attributes left out"]
+    assert (line["level"], line["dn"]) == ("info", alice.dn)
+    assert "VO elsewhere" in line["note"]

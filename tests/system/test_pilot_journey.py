@@ -5,10 +5,12 @@ import pwd
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from pilotage.jobs import LogStream
 from pilotage.states import JobState, Outcome
+from pilotage_pilot.config import PilotConfig
 from support.pilot_rig import PilotRig, host, make_node, node
 
 __all__ = ["host", "make_node", "node"]
@@ -65,6 +67,37 @@ def test_two_owners_run_under_two_accounts_and_nothing_is_left(node: PilotRig, t
     assert pilot.stop() == 0
     assert "BEGIN" not in pilot.log
     assert "eyJ" not in pilot.log
+
+
+def test_two_jobs_run_at_once_on_one_pilot_with_two_slots(node: PilotRig) -> None:
+    pilot = node.start(slots=2)
+    owners = node.owner(0), node.owner(1)
+    script = "echo ready; while [ ! -e go ]; do sleep 0.05; done"
+    jobs = [(owner, node.submit(owner, "/bin/sh", "-c", script)) for owner in owners]
+    for owner, job_id in jobs:
+        node.running(owner, job_id)
+    # Both have begun, and neither can end before both are told to.
+    places = list((node.helper.prefix / "home").glob("*/pilotage-*/work"))
+    assert len({place.parents[1] for place in places}) == 2
+    node.until(lambda: all(owner.get(job_id).state is JobState.RUNNING for owner, job_id in jobs))
+    for place in places:
+        (place / "go").touch()
+    for owner, job_id in jobs:
+        assert node.wait(owner, job_id).state is JobState.FINISHED, pilot.log
+    node.nothing_left()
+
+
+def test_a_pilot_makes_rsa_keys_for_its_proxies_where_nothing_else_is_configured(node: PilotRig) -> None:
+    settings = node.settings("wn1")
+    del settings["key_kind"]
+    config = msgspec.convert(settings, PilotConfig, dec_hook=lambda _, value: Path(value))
+    node.start(key_kind=config.key_kind)
+    owner = node.owner(0)
+    job = node.wait(owner, node.submit(owner, "/bin/sh", "-c", 'openssl x509 -in "$X509_USER_PROXY" -noout -text'))
+    assert job.state is JobState.FINISHED
+    printed = node.printed(owner, job.job_id)
+    assert "Public Key Algorithm: rsaEncryption" in printed
+    assert "(2048 bit)" in printed
 
 
 def test_a_payload_that_fails_fails_the_job_and_its_outputs_come_back(node: PilotRig, tmp_path: Path) -> None:

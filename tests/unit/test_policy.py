@@ -1,23 +1,24 @@
 """The authorisation table: whole, and meaning what it says."""
 
 import datetime
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
 
 import msgspec
 import pytest
-from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor, FileDescriptor, ServiceDescriptor
 from grpc_health.v1 import health_pb2
 
 from pilotage.errors import PilotageError
 from pilotage.reasons import Reason
-from pilotage.v1 import admin_pb2, auth_pb2, credential_pb2, job_pb2, pilot_pb2
 from pilotage_server.auth.policy import TABLE, Policy, Role, Rule, check_complete
 from pilotage_server.principal import Principal, Proof
 
-SERVICES: list[ServiceDescriptor] = [
-    service
-    for module in (auth_pb2, job_pb2, pilot_pb2, credential_pb2, admin_pb2, health_pb2)
-    for service in module.DESCRIPTOR.services_by_name.values()
-]
+PROTOS = sorted((Path(__file__).resolve().parents[2] / "protos" / "pilotage" / "v1").glob("*.proto"))
+FILES: list[FileDescriptor] = [importlib.import_module(f"pilotage.v1.{path.stem}_pb2").DESCRIPTOR for path in PROTOS]
+SERVED: list[FileDescriptor] = [*FILES, health_pb2.DESCRIPTOR]
+SERVICES: list[ServiceDescriptor] = [service for file in SERVED for service in file.services_by_name.values()]
 METHODS = {f"/{service.full_name}/{method.name}" for service in SERVICES for method in service.methods}
 
 POLICY = Policy(
@@ -100,3 +101,41 @@ def test_an_attribute_cannot_pose_as_a_subject_nor_a_subject_as_an_attribute() -
 def test_a_role_that_is_neither_dn_nor_fqan_is_refused(entry: str) -> None:
     with pytest.raises(PilotageError, match="CONFIG_INVALID"):
         Policy([entry], ["/demo/Role=pilot"], [])
+
+
+BYTES = {
+    *("BeginLoginResponse.challenge", "LoginRequest.challenge", "LoginRequest.signature", "LoginRequest.chain"),
+    *("Principal.thumbprint", "BeginDelegationResponse.certificate_request", "CompleteDelegationRequest.chain"),
+    *("RetrieveCredentialRequest.certificate_request", "RetrieveCredentialResponse.chain"),
+    *("RenewCredentialRequest.certificate_request", "RenewCredentialResponse.chain"),
+    *("UploadSandboxRequest.data", "DownloadSandboxResponse.data", "GetLogResponse.data", "AppendLogRequest.data"),
+}
+"""Every field of bytes: certificates, requests and signatures, which are public, and what owners and payloads wrote."""
+SEALING = {
+    *("CompleteDelegationRequest.retrieval_key", "SubmitJobsRequest.retrieval_key", "Lease.retrieval_key"),
+    *("RebindCredentialRequest.retrieval_key", "RefreshCredentialTokenResponse.retrieval_key"),
+    *("RetrieveCredentialRequest.retrieval_key", "RenewCredentialRequest.retrieval_key"),
+}
+"""32 random bytes that help to open a sealed credential; no answer to a question about one has them."""
+
+
+def messages(within: FileDescriptor | Descriptor) -> Iterator[Descriptor]:
+    """Every message, nested ones as well."""
+    inner = within.message_types_by_name.values() if isinstance(within, FileDescriptor) else within.nested_types
+    for message in inner:
+        yield message
+        yield from messages(message)
+
+
+def test_no_message_carries_a_private_key() -> None:
+    fields = [field for file in FILES for message in messages(file) for field in message.fields]
+    found = {name_of(field) for field in fields if field.type == FieldDescriptor.TYPE_BYTES}
+    assert found == BYTES | SEALING
+    texts = {name_of(field) for field in fields if field.type == FieldDescriptor.TYPE_STRING}
+    suspects = {name for name in texts if any(word in name for word in ("key", "pem", "private", "secret", "password"))}
+    assert suspects == {"JobSpec.EnvironmentEntry.key"}
+
+
+def name_of(field: FieldDescriptor) -> str:
+    """Return the message and the field."""
+    return field.full_name.removeprefix("pilotage.v1.")
