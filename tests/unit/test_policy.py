@@ -8,7 +8,6 @@ from pathlib import Path
 import msgspec
 import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, FileDescriptor, ServiceDescriptor
-from grpc_health.v1 import health_pb2
 
 from pilotage.errors import PilotageError
 from pilotage.reasons import Reason
@@ -17,8 +16,11 @@ from pilotage_server.principal import Principal, Proof
 
 PROTOS = sorted((Path(__file__).resolve().parents[2] / "protos" / "pilotage" / "v1").glob("*.proto"))
 FILES: list[FileDescriptor] = [importlib.import_module(f"pilotage.v1.{path.stem}_pb2").DESCRIPTOR for path in PROTOS]
-SERVED: list[FileDescriptor] = [*FILES, health_pb2.DESCRIPTOR]
-SERVICES: list[ServiceDescriptor] = [service for file in SERVED for service in file.services_by_name.values()]
+HEALTH: FileDescriptor = importlib.import_module("grpc_health.v1.health_pb2").DESCRIPTOR
+SERVICES: list[ServiceDescriptor] = [
+    *(service for file in FILES for service in file.services_by_name.values()),
+    *HEALTH.services_by_name.values(),
+]
 METHODS = {f"/{service.full_name}/{method.name}" for service in SERVICES for method in service.methods}
 
 POLICY = Policy(
