@@ -21,8 +21,13 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	if (options_parse(&options, argc, argv, 0) == NULL) {
 		MUST(options.status_fd == -1 ||
 		    options.status_fd >= PIL_STATUS_FD);
-		MUST(options.verb != VERB_RUN || (options.proxy != NULL &&
-		    options.command != NULL && options.command[0][0] == '/'));
+		MUST(options.verb != VERB_RUN || options.proxy != NULL);
+		/* Only gLExec's contract knows a call without a command. */
+		MUST(options.verb != VERB_RUN || options.glexec ||
+		    options.command != NULL);
+		MUST(options.command == NULL || options.command[0][0] == '/');
+		MUST(options.target == NULL || (options.glexec &&
+		    options.target[0] == '/'));
 		MUST(options.verb != VERB_MAP || options.proxy != NULL);
 	}
 	/* It is logged whatever becomes of the rest. */
