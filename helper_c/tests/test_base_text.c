@@ -57,12 +57,13 @@ json_has_every_byte_escaped(void **state)
 	pil_json_string(&json, "a", "\"\\\n\x1b\x7f\xc3\xa9/");
 	pil_json_int(&json, "b", -1);
 	pil_json_seconds(&json, "c", 1250000);
+	pil_json_seconds(&json, "n", -1);
 	pil_json_ids(&json, "d", ids, 2);
 	pil_json_bool(&json, "e", 0);
 	json.buf[pil_json_close(&json)] = '\0';
 	assert_string_equal(json.buf, "{\"a\":\"\\\"\\\\\\u000a\\u001b\\u007f"
-	    "\\u00c3\\u00a9/\",\"b\":-1,\"c\":1.250000,\"d\":[1,4294967293],"
-	    "\"e\":false}\n");
+	    "\\u00c3\\u00a9/\",\"b\":-1,\"c\":1.250000,\"n\":0.000000,"
+	    "\"d\":[1,4294967293],\"e\":false}\n");
 }
 
 static void

@@ -60,7 +60,7 @@ class Outcome(msgspec.Struct, frozen=True):
     @property
     def reason(self) -> str:
         """The reason of the refusal, or of the end."""
-        return str(self.status[-1]["reason"]) if self.status else ""
+        return str(self.status[-1].get("reason", "")) if self.status else ""
 
     def line(self, event: str) -> dict[str, object]:
         """The one status line of this event."""
@@ -117,6 +117,7 @@ class HelperRig:
             command("useradd", "-m", "-K", "HOME_MODE=0700", "-d", str(home), "-s", "/bin/sh", name)
         command("usermod", "-a", "-G", EXTRA_GROUP, PILOT)
         self.pilot = pwd.getpwnam(PILOT)
+        self.groups = (self.pilot.pw_gid, grp.getgrnam(EXTRA_GROUP).gr_gid)
         self.uids = {pwd.getpwnam(name).pw_uid for name in self.pools}
         self.gridmapdir.mkdir(mode=0o755)
         self.release_all()
@@ -266,6 +267,7 @@ class HelperRig:
         user: str = PILOT,
         environment: Mapping[str, str] | None = None,
         prepare: Callable[[], None] | None = None,
+        program: Sequence[str] = (),
         seconds: float = 30,
     ) -> Outcome:
         """Run one payload and wait for its end."""
@@ -273,10 +275,16 @@ class HelperRig:
         try:
             arguments = [verb, "--proxy", str(proxy or self.proxy()), "--status-fd", str(writer), *options]
             arguments += ["--", *map(str, payload)] if payload else []
-            process = self.start(arguments, user=user, pass_fds=(writer,), environment=environment, prepare=prepare)
+            process = self.start(
+                arguments, user=user, pass_fds=(writer,), environment=environment, prepare=prepare, program=program
+            )
             os.close(writer)
             writer = -1
-            out, err = process.communicate(timeout=seconds)
+            try:
+                out, err = process.communicate(timeout=seconds)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
             with os.fdopen(reader, closefd=False) as file:
                 lines = tuple(json.loads(line) for line in file)
         finally:

@@ -153,6 +153,9 @@ pil_json_seconds(struct pil_json *json, const char *key, long long usec)
 {
 	char number[40];
 
+	/* A clock that was not read is no reason for a line that nobody can. */
+	if (usec < 0)
+		usec = 0;
 	(void)snprintf(number, sizeof(number), "%lld.%06lld", usec / 1000000,
 	    usec % 1000000);
 	raw(json, key, number);

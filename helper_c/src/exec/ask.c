@@ -15,6 +15,9 @@
 #include "exec/ask.h"
 #include "exec/sys.h"
 
+/* Our own step towards the program failed; no exit code of the programs. */
+#define ASK_NOT_BEGUN	202
+
 struct pipes {
 	const struct question *question;
 	int	in[2], out[2];
@@ -44,8 +47,9 @@ work(const struct run *run, void *arg)
 	    dup2(pipes->in[0], STDIN_FILENO) == -1 ||
 	    dup2(pipes->out[1], STDOUT_FILENO) == -1 ||
 	    dup2(null, STDERR_FILENO) == -1 || sys_close_from(3) == -1)
-		return 1;
-	return pipes->question->become(run);
+		return ASK_NOT_BEGUN;
+	(void)pipes->question->become(run);
+	return ASK_NOT_BEGUN;
 }
 
 /* Put more of the question into the pipe; -1: the reader is gone. */
@@ -105,6 +109,7 @@ ask(struct run *run, const struct question *question, enum pil_reason died,
 {
 	long long deadline = sys_now_usec() + ASK_SECONDS * 1000000LL;
 	struct pipes pipes = { .question = question };
+	int code;
 
 	if (pipe2(pipes.in, O_CLOEXEC) == -1 ||
 	    pipe2(pipes.out, O_CLOEXEC) == -1 ||
@@ -118,8 +123,13 @@ ask(struct run *run, const struct question *question, enum pil_reason died,
 	(void)close(pipes.out[1]);
 	*got = talk(&pipes, answer, size, deadline);
 	(void)close(pipes.out[0]);
-	if (aide_wait(run, deadline) == 0)
+	if ((code = aide_wait(run, deadline)) == 0)
 		return PIL_OK;
+	if (code == ASK_NOT_BEGUN) {
+		pil_detail(detail, "the %s could not be started",
+		    question->who);
+		return PIL_HELPER_SYSTEM;
+	}
 	pil_detail(detail, "the %s died or gave no answer within %d s",
 	    question->who, ASK_SECONDS);
 	return died;

@@ -4,8 +4,10 @@
  * not take whole is an error, and before START that refuses the run.
  */
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
@@ -37,6 +39,29 @@ open_log(void)
 	return -1;
 }
 
+/*
+ * A disk that was full may have taken half a line. It is ended, so that ours
+ * begins a new one; what another process is just writing is waited for.
+ */
+static int
+mend(int file)
+{
+	const struct timespec pause = { 0, 2 * 1000 * 1000 };
+	struct stat st;
+	char last;
+	int i;
+
+	for (i = 0; i < 5; i++) {
+		if (fstat(file, &st) == -1)
+			return -1;
+		if (st.st_size == 0 || (pread(file, &last, 1, st.st_size - 1) ==
+		    1 && last == '\n'))
+			return 0;
+		(void)nanosleep(&pause, NULL);
+	}
+	return write(file, "\n", 1) == 1 ? 0 : -1;
+}
+
 int
 audit_open(struct run *run, char *detail)
 {
@@ -51,8 +76,13 @@ audit_open(struct run *run, char *detail)
 		return -1;
 	}
 	run->audit_file = pil_open_trusted(path,
-	    O_WRONLY | O_APPEND | O_CREAT, 0, detail);
-	return run->audit_file == -1 ? -1 : 0;
+	    O_RDWR | O_APPEND | O_CREAT, 0, detail);
+	if (run->audit_file == -1)
+		return -1;
+	if (mend(run->audit_file) == 0)
+		return 0;
+	pil_detail(detail, "%s: %s", path, strerror(errno));
+	return -1;
 }
 
 static void

@@ -167,20 +167,23 @@ make_leaf(struct run *run, enum tree tree, char *detail)
 	return 0;
 }
 
-static void
+static int
 remove_leaf(struct leaf *leaf)
 {
 	const char *name = strrchr(leaf->path, '/');
+	int failed = 0;
 
 	/* A group that is not empty stays, and the log says so. */
 	if (leaf->parent != -1 && name != NULL)
-		(void)unlinkat(leaf->parent, name + 1, AT_REMOVEDIR);
+		failed = unlinkat(leaf->parent, name + 1, AT_REMOVEDIR) == -1 &&
+		    errno != ENOENT;
 	if (leaf->dir != -1)
 		(void)close(leaf->dir);
 	if (leaf->parent != -1)
 		(void)close(leaf->parent);
 	leaf->parent = leaf->dir = -1;
 	leaf->path[0] = '\0';
+	return failed;
 }
 
 /*
@@ -201,7 +204,7 @@ bind_tree(struct run *run, enum tree tree, char *detail)
 	else if (make_leaf(run, tree, detail) == 0)
 		group->version[tree] = 1;
 	else {
-		remove_leaf(&group->leaf[tree]);
+		(void)remove_leaf(&group->leaf[tree]);
 		return limit == 0 ? 0 : -1;
 	}
 	if (limit == 0 || bound_set(group, tree, limit) == 0)
@@ -219,7 +222,7 @@ cgroup_make(struct run *run, char *detail)
 
 	if (run->config.cgroup != CGROUP_OFF &&
 	    make_leaf(run, TREE_UNIFIED, detail) == -1) {
-		remove_leaf(unified);
+		(void)remove_leaf(unified);
 		if (run->config.cgroup == CGROUP_REQUIRED)
 			return -1;
 	}
@@ -297,13 +300,15 @@ cgroup_kill(const struct cgroup *group)
 	return left;
 }
 
-void
+int
 cgroup_remove(struct cgroup *group)
 {
 	size_t tree;
+	int failed = 0;
 
 	for (tree = 0; tree < NTREES; tree++)
-		remove_leaf(&group->leaf[tree]);
+		failed |= remove_leaf(&group->leaf[tree]);
+	return failed ? -1 : 0;
 }
 
 int

@@ -13,8 +13,8 @@ int	cgroup_make(struct run *, char *detail);
 int	cgroup_place(const struct cgroup *, pid_t, int born);
 /* Kill all in it and wait until it is empty; -1: something is left. */
 int	cgroup_kill(const struct cgroup *);
-/* Remove the empty groups and close them; also without any. */
-void	cgroup_remove(struct cgroup *);
+/* Remove the empty groups and close them; also without any. -1: one stays. */
+int	cgroup_remove(struct cgroup *);
 /* Open one group of a run whose monitor is gone; -1: there is none. */
 int	cgroup_open(struct cgroup *, enum tree, const char *path);
 /* The descriptor of the group of version 2; -1: none. */

@@ -42,12 +42,15 @@ front_relays(int sig)
  * in another PID namespace) the kernel kills us then, which the monitor sees.
  */
 static int
-watch_caller(void)
+watch_caller(const struct run *run)
 {
-	int fd = sys_pidfd_open(getppid());
+	int fd = sys_pidfd_open(run->parent);
 
 	if (fd == -1)
 		(void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+	/* It may have ended before, and then this is not its descriptor. */
+	if (getppid() != run->parent)
+		_exit(202);
 	return fd;
 }
 
@@ -112,14 +115,14 @@ front(struct run *run, int monitor, pid_t pid)
 	    { .events = POLLIN } };
 	struct message lost = { .kind = MESSAGE_REFUSED, .code = 202,
 	    .number = PIL_HELPER_SYSTEM };
-	int code = -1, signals;
+	int code = -1, signals, status = 0;
 
 	/* Closing the socket is what tells the monitor. */
 	if (become_front(run, &signals) == -1)
 		_exit(202);
 	fds[0].fd = monitor;
 	fds[1].fd = signals;
-	fds[2].fd = watch_caller();
+	fds[2].fd = watch_caller(run);
 	for (;;) {
 		if (poll(fds, 3, -1) == -1 && errno != EINTR)
 			break;
@@ -131,8 +134,11 @@ front(struct run *run, int monitor, pid_t pid)
 			break;
 	}
 	/* Waiting puts the payload's time on the caller's account. */
-	while (waitpid(pid, NULL, 0) == -1 && errno == EINTR)
+	while (waitpid(pid, &status, 0) == -1 && errno == EINTR)
 		;
+	/* The monitor ends with the code too, if its message did not come. */
+	if (code == -1 && WIFEXITED(status) && WEXITSTATUS(status) != 202)
+		code = WEXITSTATUS(status);
 	if (code == -1) {
 		(void)snprintf(lost.text, sizeof(lost.text),
 		    "the monitor process was lost");

@@ -2,6 +2,7 @@
  * Phase 0: what the caller left us, put right or refused.
  */
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
@@ -10,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -23,22 +25,28 @@
 #define MIB	(1024ul * 1024ul)
 
 int
-inherit_descriptors(struct options *options)
+inherit_descriptors(struct options *options, const char **wrong)
 {
 	struct stat st;
 	int fd;
 
 	for (fd = 0; fd <= STDERR_FILENO; fd++)
-		if (fcntl(fd, F_GETFD) == -1 &&
-		    open("/dev/null", O_RDWR) != fd)
+		if (fcntl(fd, F_GETFD) == -1 && (errno != EBADF ||
+		    open("/dev/null", O_RDWR) != fd))
 			return -1;
 	fd = options->status_fd;
 	if (fd == -1)
 		return sys_close_from(PIL_STATUS_FD);
 	options->status_fd = -1;
-	if (fstat(fd, &st) == -1 ||
-	    !(S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode)))
-		return -1;
+	if (fstat(fd, &st) == -1) {
+		if (errno != EBADF)
+			return -1;
+		st.st_mode = 0;
+	}
+	if (!(S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode))) {
+		*wrong = "--status-fd is not an open pipe or socket";
+		return sys_close_from(PIL_STATUS_FD);
+	}
 	if (fd == PIL_STATUS_FD ? fcntl(fd, F_SETFD, FD_CLOEXEC) == -1 :
 	    dup3(fd, PIL_STATUS_FD, O_CLOEXEC) == -1)
 		return -1;
@@ -71,7 +79,7 @@ default_library_signals(void)
  * SIGPIPE and SIGXFSZ become errors of write(); no timer of the caller's is
  * left to end us.
  */
-void
+int
 inherit_signals(void)
 {
 	const struct itimerval never = { { 0, 0 }, { 0, 0 } };
@@ -79,7 +87,8 @@ inherit_signals(void)
 	int sig;
 
 	(void)sigfillset(&all);
-	(void)sigprocmask(SIG_SETMASK, &all, NULL);
+	if (sigprocmask(SIG_SETMASK, &all, NULL) == -1)
+		return -1;
 	for (sig = 1; sig < _NSIG; sig++)
 		(void)signal(sig, sig == SIGPIPE || sig == SIGXFSZ ?
 		    SIG_IGN : SIG_DFL);
@@ -87,6 +96,7 @@ inherit_signals(void)
 	(void)setitimer(ITIMER_REAL, &never, NULL);
 	(void)setitimer(ITIMER_VIRTUAL, &never, NULL);
 	(void)setitimer(ITIMER_PROF, &never, NULL);
+	return 0;
 }
 
 /*
@@ -202,4 +212,51 @@ inherit_restore_limits(const struct run *run)
 		    &run->limits[resource]) == -1)
 			return -1;
 	return 0;
+}
+
+static int
+write_oom_score(int score)
+{
+	char text[16];
+	int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC), failed;
+
+	if (fd == -1)
+		return -1;
+	(void)snprintf(text, sizeof(text), "%d", score);
+	failed = sys_write_all(fd, text, strlen(text));
+	(void)close(fd);
+	return failed;
+}
+
+/*
+ * The monitor must outlive the payload, so it does not keep a bad share of
+ * the machine. A real-time process may be limited so that it is killed for
+ * working (RLIMIT_RTTIME); nobody gets such a class from us.
+ */
+void
+inherit_share(struct run *run)
+{
+	const struct sched_param none = { 0 };
+	int policy = sched_getscheduler(0);
+	FILE *file = fopen("/proc/self/oom_score_adj", "re");
+
+	if (file != NULL && fscanf(file, "%d", &run->oom_score) == 1 &&
+	    run->oom_score > 0)
+		(void)write_oom_score(0);
+	if (file != NULL)
+		(void)fclose(file);
+	if (policy == SCHED_FIFO || policy == SCHED_RR)
+		(void)sched_setscheduler(0, SCHED_OTHER, &none);
+	run->nice = getpriority(PRIO_PROCESS, 0);
+	if (run->nice > 0)
+		(void)setpriority(PRIO_PROCESS, 0, 0);
+}
+
+/* As root still: then the account cannot take it back. */
+int
+inherit_restore_share(const struct run *run)
+{
+	if (run->oom_score > 0 && write_oom_score(run->oom_score) == -1)
+		return -1;
+	return run->nice > 0 ? setpriority(PRIO_PROCESS, 0, run->nice) : 0;
 }

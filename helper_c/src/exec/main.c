@@ -179,11 +179,13 @@ main(int argc, char **argv)
 	environ = nothing;
 	run.mask = umask(077);
 	run.pid = getpid();
+	run.parent = getppid();
 	run.pilot = (struct ids){ getuid(), getgid() };
 	wrong = options_parse(&run.options, argc, argv, size);
-	if (inherit_descriptors(&run.options) == -1 && wrong == NULL)
-		wrong = "--status-fd is not an open pipe or socket";
-	inherit_signals();
+	if (inherit_descriptors(&run.options, &wrong) == -1 ||
+	    inherit_signals() == -1)
+		refuse(&run, PIL_HELPER_SYSTEM, "descriptors and signals: %s",
+		    strerror(errno));
 	if (wrong != NULL)
 		refuse(&run, PIL_HELPER_USAGE, "%s", wrong);
 	if (run.options.verb == VERB_VERSION ||

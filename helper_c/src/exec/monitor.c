@@ -16,6 +16,7 @@
 #include "exec/bounds.h"
 #include "exec/cgroup.h"
 #include "exec/control.h"
+#include "exec/inherit.h"
 #include "exec/isolate.h"
 #include "exec/mapper.h"
 #include "exec/monitor.h"
@@ -30,9 +31,10 @@ static void
 become_monitor(struct run *run)
 {
 	if (switch_to_root() == -1)
-		_exit(202);
+		refuse(run, PIL_SWITCH_FAILED, "monitor: %s", strerror(errno));
 	if (run->options.status_fd != -1)
 		(void)close(PIL_STATUS_FD);
+	inherit_share(run);
 	if (chdir("/") == -1 || setpgid(0, 0) == -1 ||
 	    prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == -1)
 		refuse(run, PIL_HELPER_SYSTEM, "monitor: %s", strerror(errno));

@@ -27,6 +27,9 @@
 
 #define FAILED_FD	3
 
+/* Where the monitor hears what failed; its first place, then FAILED_FD. */
+static int tell_fd;
+
 static void give_up(enum pil_reason, int code, const char *fmt, ...)
     __attribute__((noreturn, format(printf, 3, 4)));
 
@@ -40,7 +43,7 @@ give_up(enum pil_reason reason, int code, const char *fmt, ...)
 	pil_vdetail(failure.detail, fmt, ap);
 	va_end(ap);
 	/* If the monitor is gone there is nobody to tell. */
-	(void)!write(FAILED_FD, &failure, sizeof(failure));
+	(void)!write(tell_fd, &failure, sizeof(failure));
 	_exit(202);
 }
 
@@ -107,9 +110,14 @@ become_account(const struct run *run)
 		    strerror(errno));
 	/* The change of uid has cleared it; from here it holds until execve. */
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) == -1)
-		_exit(202);
-	/* The caller's session keyring stays with the caller. */
-	(void)syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL);
+		give_up(PIL_SWITCH_FAILED, 0, "PDEATHSIG: %s", strerror(errno));
+	/*
+	 * The caller's session keyring stays with the caller. Where the call is
+	 * missing or barred the payload cannot reach a keyring either.
+	 */
+	if (syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL) == -1 &&
+	    errno != ENOSYS && errno != EPERM)
+		give_up(PIL_SWITCH_FAILED, 0, "keyring: %s", strerror(errno));
 }
 
 static void
@@ -151,29 +159,36 @@ payload(const struct run *run, int go, int failed)
 	struct pollfd alive = { .fd = FAILED_FD + 1 };
 	char detail[PIL_DETAIL_SIZE], byte;
 	enum pil_reason reason;
-	int joined, error;
+	ssize_t n;
+	int lost = 0;
 
-	/* Before the descriptors go; a failure is told after. */
-	joined = isolate_join(run);
-	error = errno;
+	tell_fd = failed;
+	if (inherit_restore_share(run) == -1)
+		give_up(PIL_HELPER_SYSTEM, 0, "the caller's share: %s",
+		    strerror(errno));
+	/* Before the descriptors go. */
+	if (isolate_join(run) == -1)
+		give_up(PIL_HELPER_SYSTEM, 0, "setns: %s", strerror(errno));
 	/* Out of the way first, so that neither lands on the other. */
 	if ((go = fcntl(go, F_DUPFD_CLOEXEC, 16)) == -1 ||
 	    (failed = fcntl(failed, F_DUPFD_CLOEXEC, 16)) == -1 ||
 	    dup3(failed, FAILED_FD, O_CLOEXEC) == -1 ||
 	    dup3(go, FAILED_FD + 1, O_CLOEXEC) == -1 ||
 	    sys_close_from(FAILED_FD + 2) == -1)
-		_exit(202);
+		give_up(PIL_HELPER_SYSTEM, 0, "descriptors: %s",
+		    strerror(errno));
+	tell_fd = FAILED_FD;
 	if (setsid() == -1)
 		give_up(PIL_HELPER_SYSTEM, 0, "setsid: %s", strerror(errno));
-	if (joined == -1)
-		give_up(PIL_HELPER_SYSTEM, 0, "setns: %s", strerror(error));
 	become_account(run);
 	/*
 	 * The monitor has logged START and found us a cgroup. It keeps its end
 	 * of the pipe open: a hangup means that it died before PDEATHSIG held.
 	 */
-	if (read(FAILED_FD + 1, &byte, 1) != 1 || poll(&alive, 1, 0) != 0 ||
-	    close(FAILED_FD + 1) == -1)
+	if ((n = read(FAILED_FD + 1, &byte, 1)) == -1 ||
+	    (lost = poll(&alive, 1, 0)) == -1)
+		give_up(PIL_HELPER_SYSTEM, 0, "waiting: %s", strerror(errno));
+	if (n == 0 || lost != 0 || close(FAILED_FD + 1) == -1)
 		_exit(202);
 	reason = run->options.glexec ? glexec_enter(run, detail) :
 	    rundir_enter(run, detail);

@@ -91,6 +91,7 @@ struct slot {
 	int		 jobs;		/* RUNDIR/jobs */
 	int		 record;	/* flocked while the monitor lives */
 	int		 lock;		/* flocked while the account changes hands */
+	int		 begun;		/* there is something of our own record */
 };
 
 struct control {
@@ -114,6 +115,7 @@ struct run {
 	struct options	 options;
 	struct config	 config;
 	const struct caller *caller;
+	pid_t		 parent;	/* whose end ends the run */
 	struct ids	 pilot;		/* who called, from the kernel */
 	pid_t		 pid;		/* that the caller waits for */
 	mode_t		 mask;		/* the caller's umask and variables, */
@@ -122,6 +124,7 @@ struct run {
 	char		 caller_name[PIL_ACCOUNT_SIZE];
 	char		 id[PIL_RUN_ID_SIZE];
 	struct rlimit	 limits[RLIM_NLIMITS];	/* as the caller had them */
+	int		 nice, oom_score;	/* the same */
 	struct proxy	 proxy, source;
 	int		 audit_file, audit_log;	/* -1: not open */
 	int		 front;		/* socket to the front; -1 before the split */

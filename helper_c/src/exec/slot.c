@@ -169,20 +169,27 @@ read_record(int fd, struct found *found)
 	return pil_ini_parse(found->text, (size_t)n, take, found, detail);
 }
 
+static int
+gone(int at, const char *name, int flags)
+{
+	return unlinkat(at, name, flags) == 0 || errno == ENOENT;
+}
+
+/* The name below accounts goes last: while it stays, the next run tries again. */
 static void
 remove_record(const struct run *run, const char *id)
 {
-	char path[PIL_RUN_ID_SIZE + 8];
+	char control[PIL_RUN_ID_SIZE + 16], record[PIL_RUN_ID_SIZE + 16];
 
-	(void)snprintf(path, sizeof(path), "%s/" PIL_CONTROL, id);
-	(void)unlinkat(run->slot.jobs, path, 0);
-	(void)snprintf(path, sizeof(path), "%s/record", id);
-	(void)unlinkat(run->slot.jobs, path, 0);
-	(void)unlinkat(run->slot.jobs, id, AT_REMOVEDIR);
-	(void)unlinkat(run->slot.account, id, 0);
+	(void)snprintf(control, sizeof(control), "%s/" PIL_CONTROL, id);
+	(void)snprintf(record, sizeof(record), "%s/record", id);
+	if (gone(run->slot.jobs, control, 0) &&
+	    gone(run->slot.jobs, record, 0) &&
+	    gone(run->slot.jobs, id, AT_REMOVEDIR))
+		(void)unlinkat(run->slot.account, id, 0);
 }
 
-/* Kill and remove what a run without a monitor left; its name goes last. */
+/* Kill and remove what a run without a monitor left. */
 static int
 bury(struct run *run, const char *id, const struct found *found, int alone)
 {
@@ -193,7 +200,7 @@ bury(struct run *run, const char *id, const struct found *found, int alone)
 	for (tree = 0; tree < NTREES; tree++)
 		(void)cgroup_open(&group, tree, found->cgroup[tree]);
 	left = cgroup_kill(&group) != 0;
-	cgroup_remove(&group);
+	left |= cgroup_remove(&group) != 0;
 	if (alone)
 		left |= sweep_processes(run) != 0;
 	left |= sweep_files(run, id, alone) != 0;
@@ -203,9 +210,13 @@ bury(struct run *run, const char *id, const struct found *found, int alone)
 
 enum pass { PASS_LOOK, PASS_BURY };
 
+#define ANOTHERS	(-1)
+#define UNSEEN		(-2)
+
 /*
- * Go through the account's runs. LOOK: the number of living ones, -1 when one
- * is another owner's. BURY: the dead ones are removed.
+ * Go through the account's runs. LOOK: the number of living ones; ANOTHERS when
+ * one is another owner's, UNSEEN when a record could not be looked at: it may
+ * be one. BURY: the dead ones are removed.
  */
 static int
 each_run(struct run *run, enum pass pass, int alone)
@@ -217,22 +228,34 @@ each_run(struct run *run, enum pass pass, int alone)
 	DIR *dir;
 
 	owner_digest(run, owner);
-	if ((copy = openat(run->slot.account, ".", OPEN_DIRECTORY)) == -1 ||
-	    (dir = fdopendir(copy)) == NULL)
-		return -1;
-	while (living != -1 && (entry = readdir(dir)) != NULL) {
+	if ((copy = openat(run->slot.account, ".", OPEN_DIRECTORY)) == -1)
+		return UNSEEN;
+	if ((dir = fdopendir(copy)) == NULL) {
+		(void)close(copy);
+		return UNSEEN;
+	}
+	while (living >= 0) {
+		errno = 0;
+		if ((entry = readdir(dir)) == NULL) {
+			if (errno != 0)
+				living = UNSEEN;
+			break;
+		}
 		if (strlen(entry->d_name) != PIL_RUN_ID_SIZE - 1 ||
 		    strcmp(entry->d_name, run->id) == 0)
 			continue;
 		fd = openat(run->slot.account, entry->d_name,
 		    O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-		if (fd == -1)
+		if (fd == -1) {
+			if (errno != ENOENT)
+				living = UNSEEN;
 			continue;
+		}
 		dead = flock(fd, LOCK_SH | LOCK_NB) == 0;
 		if (read_record(fd, &found) == -1)
 			found.owner = "";
 		if (!dead && strcmp(found.owner, owner) != 0)
-			living = -1;
+			living = ANOTHERS;
 		else if (!dead)
 			living++;
 		else if (pass == PASS_BURY)
@@ -246,9 +269,10 @@ each_run(struct run *run, enum pass pass, int alone)
 static int
 create_record(struct run *run)
 {
-	int dir = make_directory(run->slot.jobs, run->id, 0711);
-	int fd, failed = 1;
+	int dir, fd, failed = 1;
 
+	run->slot.begun = 1;
+	dir = make_directory(run->slot.jobs, run->id, 0711);
 	if (dir == -1)
 		return -1;
 	fd = openat(dir, "record", O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW |
@@ -274,14 +298,18 @@ slot_take(struct run *run, char *detail)
 		return PIL_HELPER_SYSTEM;
 	}
 	if (take_lock(run) == -1) {
-		pil_detail(detail, "account %s is being cleaned",
-		    run->map.account);
-		return PIL_ACCOUNT_IN_USE;
+		pil_detail(detail, "account %s is being cleaned: %s",
+		    run->map.account, strerror(errno));
+		return errno == EWOULDBLOCK ? PIL_ACCOUNT_IN_USE :
+		    PIL_HELPER_SYSTEM;
 	}
-	if ((living = each_run(run, PASS_LOOK, 0)) == -1) {
-		pil_detail(detail, "another owner's run is on account %s",
+	if ((living = each_run(run, PASS_LOOK, 0)) < 0) {
+		pil_detail(detail, living == ANOTHERS ?
+		    "another owner's run is on account %s" :
+		    "the runs on account %s cannot be looked at",
 		    run->map.account);
-		return PIL_ACCOUNT_IN_USE;
+		return living == ANOTHERS ? PIL_ACCOUNT_IN_USE :
+		    PIL_HELPER_SYSTEM;
 	}
 	(void)each_run(run, PASS_BURY, living == 0);
 	if (create_record(run) == -1) {
@@ -365,19 +393,27 @@ slot_hold(struct run *run)
 
 	if (take_lock(run) == -1)
 		return -1;
-	if ((living = each_run(run, PASS_LOOK, 0)) == -1)
+	if ((living = each_run(run, PASS_LOOK, 0)) < 0)
 		return -1;
 	return living == 0;
 }
 
 void
-slot_release(struct run *run)
+slot_abandon(struct run *run)
 {
-	if (run->slot.record != -1) {
-		remove_record(run, run->id);
+	if (run->slot.record != -1)
 		(void)close(run->slot.record);
-	}
 	if (run->slot.lock != -1)
 		(void)close(run->slot.lock);
 	run->slot.record = run->slot.lock = -1;
+	run->slot.begun = 0;
+}
+
+void
+slot_release(struct run *run)
+{
+	/* What there is of it, if making it was cut short. */
+	if (run->slot.begun)
+		remove_record(run, run->id);
+	slot_abandon(run);
 }

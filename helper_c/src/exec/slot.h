@@ -23,6 +23,11 @@ int		slot_record(struct run *);
  * slot_release(). 1: no other run is on it, 0: one is; -1: not known.
  */
 int		slot_hold(struct run *);
+/*
+ * Give the place up, but leave the record for the account's next run, which
+ * then cleans up what we could not.
+ */
+void		slot_abandon(struct run *);
 /* Give the place up and remove the record; also when none was taken. */
 void		slot_release(struct run *);
 

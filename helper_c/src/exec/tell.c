@@ -157,12 +157,12 @@ refuse_code(struct run *run, int code, enum pil_reason reason,
 	aide_end(&run->payload);
 	aide_end(&run->init);
 	slot_release(run);
-	cgroup_remove(&run->cgroup);
+	(void)cgroup_remove(&run->cgroup);
 	if (run->audit_file != -1 || run->audit_log != -1)
 		log_refusal(run, code, reason, text);
 	if (run->front != -1) {
 		tell_front(run, MESSAGE_REFUSED, code, reason, text, len);
-		_exit(0);
+		_exit(code);
 	}
 	if (switch_to_caller(run) == -1)
 		_exit(202);

@@ -161,8 +161,9 @@ hear_control(struct watch *w)
 static void
 loop(struct watch *w)
 {
-	struct pollfd fds[5] = { { .events = POLLIN }, { .events = POLLIN },
-	    { .events = POLLIN }, { .events = POLLIN }, { .events = POLLIN } };
+	struct pollfd fds[6] = { { .events = POLLIN }, { .events = POLLIN },
+	    { .events = POLLIN }, { .events = POLLIN }, { .events = POLLIN },
+	    { .events = POLLIN } };
 	struct signalfd_siginfo info;
 	long long left;
 
@@ -175,7 +176,9 @@ loop(struct watch *w)
 		fds[2].fd = w->failed;
 		fds[3].fd = w->run->control.listener;
 		fds[4].fd = w->run->control.client;
-		if (poll(fds, 5, w->deadline == NEVER ? -1 : (int)left) == -1)
+		/* Says the end as long as nobody has waited for it. */
+		fds[5].fd = w->run->payload.pidfd;
+		if (poll(fds, 6, w->deadline == NEVER ? -1 : (int)left) == -1)
 			continue;
 		if (fds[2].revents != 0)
 			hear_child(w);
@@ -185,10 +188,10 @@ loop(struct watch *w)
 			hear_control(w);
 		if (fds[3].revents != 0)
 			control_accept(w->run);
-		if (fds[0].revents != 0) {
+		if (fds[0].revents != 0)
 			(void)!read(w->children, &info, sizeof(info));
+		if (fds[0].revents != 0 || fds[5].revents != 0)
 			(void)aide_reap(w->run);
-		}
 	}
 	/* The child may have said why in its last moment. */
 	if (w->failed != -1)
@@ -298,15 +301,21 @@ finish(struct watch *w)
 	struct run *run = w->run;
 	struct ending end = { .reason = w->why };
 	struct pil_json json;
-	int alone = slot_hold(run) == 1;
+	int alone = slot_hold(run) == 1, left;
 
 	end.processes = kill_everything(run, alone);
 	end.files = sweep_files(run, run->id, alone && !run->options.glexec);
 	judge_status(run, &end);
-	if ((end.processes != 0 || end.files != 0) && end.reason == PIL_OK)
-		end.reason = PIL_CLEANUP_INCOMPLETE;
 	bound_usage(run);
-	cgroup_remove(&run->cgroup);
+	left = cgroup_remove(&run->cgroup) == -1 || end.processes != 0 ||
+	    end.files != 0;
+	if (left && end.reason == PIL_OK)
+		end.reason = PIL_CLEANUP_INCOMPLETE;
+	/* Its record, as if we had died: the account's next run tries again. */
+	if (left)
+		slot_abandon(run);
+	else
+		slot_release(run);
 	if (w->failure.reason != PIL_OK)
 		refuse_code(run, w->failure.code != 0 ? w->failure.code :
 		    tell_code(w->failure.reason), w->failure.reason,
@@ -315,9 +324,8 @@ finish(struct watch *w)
 	describe(run, &end, &json);
 	if (audit_write(run, &json) == -1 && end.reason == PIL_OK)
 		end.reason = PIL_AUDIT_UNAVAILABLE;
-	slot_release(run);
 	tell_ended(run, &end);
-	_exit(0);
+	_exit(end.code);
 }
 
 void

@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
@@ -102,8 +103,16 @@ main(int argc, char **argv)
 	    getuid() == 0 || geteuid() != getuid())
 		return USAGE;
 	(void)snprintf(name, sizeof(name), "pilotage-%s", argv[2]);
-	if ((home = open(argv[1], OPEN_DIRECTORY)) != -1)
+	/* A payload may have shut its own home. */
+	home = open(argv[1], OPEN_DIRECTORY);
+	if (home == -1 && errno == EACCES &&
+	    fchmodat(AT_FDCWD, argv[1], 0700, AT_SYMLINK_NOFOLLOW) == 0)
+		home = open(argv[1], OPEN_DIRECTORY);
+	if (home != -1)
 		left += tree_remove(home, name) != 0;
+	/* In a home that is missing, or is none, nothing was ever made. */
+	else if (errno != ENOENT && errno != ENOTDIR && errno != ELOOP)
+		left++;
 	if (strcmp(argv[3], "account") == 0) {
 		remove_objects(getuid());
 		for (i = 0; i < sizeof(shared_directories) /

@@ -61,7 +61,7 @@ flatten(int top, const char *name, unsigned long *counter)
 	struct dirent *entry;
 	char raised[32];
 	DIR *dir;
-	int done = 0;
+	int done = 0, failed;
 
 	if ((dir = enter(top, name)) == NULL)
 		return 0;
@@ -74,10 +74,15 @@ flatten(int top, const char *name, unsigned long *counter)
 		}
 		(void)!fchmodat(dirfd(dir), entry->d_name, 0700,
 		    AT_SYMLINK_NOFOLLOW);
-		(void)snprintf(raised, sizeof(raised), ".raised-%lu",
-		    (*counter)++);
-		if (renameat(dirfd(dir), entry->d_name, top, raised) == 0)
-			done++;
+		/* Its owner may have taken the names that come next. */
+		do {
+			(void)snprintf(raised, sizeof(raised), ".raised-%lu",
+			    (*counter)++);
+			failed = renameat(dirfd(dir), entry->d_name, top,
+			    raised);
+		} while (failed == -1 && (errno == EEXIST ||
+		    errno == ENOTEMPTY || errno == ENOTDIR));
+		done += failed == 0;
 	}
 	(void)closedir(dir);
 	return done;
