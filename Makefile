@@ -46,9 +46,9 @@ type: dev ## mypy, strict, on everything
 
 helper: packages ## build the C programs and their tests, plain and with sanitizers
 	@cmake -S . -B build/c -DCMAKE_BUILD_TYPE=RelWithDebInfo >/dev/null
-	@cmake --build build/c --parallel 2 >build/c.log || { tail -n 40 build/c.log; exit 1; }
+	@cmake --build build/c --parallel 2 >build/c.log 2>&1 || { tail -n 40 build/c.log; exit 1; }
 	@cmake -S . -B build/c-sanitized -DCMAKE_BUILD_TYPE=Debug -DPILOTAGE_SANITIZE=ON >/dev/null
-	@cmake --build build/c-sanitized --parallel 2 >build/c-sanitized.log || { tail -n 40 build/c-sanitized.log; exit 1; }
+	@cmake --build build/c-sanitized --parallel 2 >build/c-sanitized.log 2>&1 || { tail -n 40 build/c-sanitized.log; exit 1; }
 
 fuzz: ## fuzz each parser of the helper for FUZZ_SECONDS (60) with clang, and say executions and findings
 	@deploy/install-packages proof
