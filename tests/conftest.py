@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import structlog
 
+from support import forks as forks
 from support.helper_rig import rig as rig
 
 ROOT = Path(__file__).resolve().parent.parent
