@@ -13,7 +13,8 @@ from support import forks as forks
 from support.helper_rig import rig as rig
 
 ROOT = Path(__file__).resolve().parent.parent
-STAGE = Path("/opt/pilotage-test")
+# Another checkout's tests on the same machine need a stage of their own.
+STAGE = Path(os.environ.get("PILOTAGE_TEST_STAGE", "/opt/pilotage-test"))
 
 
 def pytest_configure() -> None:
