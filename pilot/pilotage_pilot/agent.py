@@ -14,8 +14,9 @@ from pilotage_pilot.heartbeat import Heart
 from pilotage_pilot.identity import PilotIdentity
 from pilotage_pilot.lease import Lease, Offer
 from pilotage_pilot.outcomes import Cause
-from pilotage_pilot.payload import Attempt, Tools
+from pilotage_pilot.payload import Attempt
 from pilotage_pilot.retry import PASSING, Delays
+from pilotage_pilot.tools import Tools
 
 log = logging.getLogger(__name__)
 

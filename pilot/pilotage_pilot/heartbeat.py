@@ -33,7 +33,6 @@ class Heart:
         self._register = register
         self._drain = drain
         self._moved = asyncio.Event()
-        self._warned: set[str] = set()
 
     def moved(self) -> None:
         """Beat at the next opportunity."""
@@ -64,9 +63,11 @@ class Heart:
     async def _once(self) -> None:
         reports = await asyncio.to_thread(lambda: [attempt.report() for attempt in list(self._attempts.values())])
         heard = await self._session.heartbeat(reports)
+        told = {report.lease_id: report.renewal_failure for report in reports}
         for answer in heard.answers:
             attempt = self._attempts.get(answer.lease_id)
             if attempt is not None:
+                attempt.heard(told.get(answer.lease_id))
                 self._obey(attempt, answer)
         if heard.drain:
             self._drain()
@@ -78,6 +79,5 @@ class Heart:
         elif answer.order is Order.LOST:
             log.warning("lease %s is lost: %s", answer.lease_id, answer.reason)
             attempt.stop(Cause.LOST)
-        elif answer.order is Order.RENEW and answer.lease_id not in self._warned:
-            self._warned.add(answer.lease_id)
-            log.warning("lease %s: the server wants the proxy renewed, which this pilot cannot do yet", answer.lease_id)
+        elif answer.order is Order.RENEW:
+            attempt.renew()

@@ -4,6 +4,7 @@ import enum
 
 import msgspec
 
+from pilotage.errors import PilotageError
 from pilotage.secret import Secret
 from pilotage.states import Outcome
 
@@ -68,6 +69,8 @@ class Report(msgspec.Struct, frozen=True):
     usage: Usage = Usage()
     account: str = ""
     uid: int = 0
+    renewal_failure: PilotageError | None = None
+    """Why the payload did not get a new proxy, until the server has heard it."""
 
 
 class Answer(msgspec.Struct, frozen=True):

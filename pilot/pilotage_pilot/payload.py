@@ -18,20 +18,16 @@ from pilotage.errors import LeaseError, PilotageError, refuse
 from pilotage.reasons import Reason
 from pilotage.sandbox import Limits, check_archive
 from pilotage.states import Outcome
-from pilotage.x509.files import write_proxy
-from pilotage.x509.keys import KeyPool
-from pilotage.x509.requests import make_request
-from pilotage_pilot.config import PilotConfig
 from pilotage_pilot.dialogue import Manifest, Outputs
 from pilotage_pilot.lease import Lease, Phase, Report, Result, Stream, Usage
 from pilotage_pilot.limits import Meter
 from pilotage_pilot.outcomes import Cause, Verdict, judge, judge_error, judge_outputs, judge_proxy, judge_stop
-from pilotage_pilot.proxies import ProxyRefused, check_proxy
+from pilotage_pilot.proxies import ProxyRefused, fetch_proxy
+from pilotage_pilot.renewal import Renewal
 from pilotage_pilot.running import Clocks, Stop, Watcher, run_payload
-from pilotage_pilot.session import Session
 from pilotage_pilot.streams import LogStream
-from pilotage_pilot.switch import Helper, Started
-from pilotage_pilot.workspace import Workspace
+from pilotage_pilot.switch import Started
+from pilotage_pilot.tools import Tools
 
 log = logging.getLogger(__name__)
 
@@ -41,16 +37,6 @@ LOG_SECONDS = 600
 """How long the last of the logs may take to the server when the payload is over."""
 
 Answer = TypeVar("Answer")
-
-
-class Tools(msgspec.Struct, frozen=True):
-    """What all attempts of a pilot share."""
-
-    config: PilotConfig
-    session: Session
-    helper: Helper
-    workspace: Workspace
-    keys: KeyPool
 
 
 class Stopped(Exception):
@@ -70,12 +56,26 @@ class Attempt:
         self._meter: Meter | None = None
         self._usage = Usage()
         self._stop = Stop()
+        self._folder = Path()
+        self._begun: float | None = None
+        self._renewal: Renewal | None = None
 
     def report(self) -> Report:
         """Return what the next heartbeat says."""
         if self._meter and self._phase is Phase.RUNNING:
             self._usage = self._meter.read()
-        return Report(self.lease.lease_id, self._phase, self._usage, self._account, self._uid)
+        failure = self._renewal.failure if self._renewal else None
+        return Report(self.lease.lease_id, self._phase, self._usage, self._account, self._uid, failure)
+
+    def heard(self, failure: PilotageError | None) -> None:
+        """Note that the server has heard of a failed renewal."""
+        if self._renewal and self._renewal.failure is failure:
+            self._renewal.failure = None
+
+    def renew(self) -> None:
+        """Get the payload its next proxy; before it runs and when it is over there is nothing to do."""
+        if self._renewal and self._phase is Phase.RUNNING:
+            self._renewal.begin()
 
     def stop(self, cause: Cause) -> None:
         """End the attempt, unless it is ending already or its payload is over and done with."""
@@ -113,6 +113,7 @@ class Attempt:
 
     async def _run(self, folder: Path) -> Verdict:
         config, lease = self._tools.config, self.lease
+        self._folder = folder
         proxy = await self._or_stopped(self._fetch_proxy(folder))
         source = await self._or_stopped(self._fetch_input(folder)) if lease.input_sandbox else None
         streams = [
@@ -134,8 +135,9 @@ class Attempt:
                 stop=self._stop,
                 watcher=Watcher(self._started, self._over),
             )
-            proxy.unlink(missing_ok=True)
             self._over()
+            await self._end_renewal()
+            proxy.unlink(missing_ok=True)
             verdict = judge(ending)
             if verdict.result.outcome is not Outcome.LOST:
                 if outputs:
@@ -143,6 +145,7 @@ class Attempt:
                 await asyncio.wait(senders, timeout=LOG_SECONDS)
             return verdict
         finally:
+            await self._end_renewal()
             for sender in senders:
                 sender.cancel()
             await asyncio.gather(*senders, return_exceptions=True)
@@ -150,18 +153,23 @@ class Attempt:
                 stream.close()
 
     async def _fetch_proxy(self, folder: Path) -> Path:
-        """Get the owner's proxy for a key pair of our own and verify it before it is written.
-
-        The file is 0600 in a folder of 0700, and goes with the attempt.
-        """
-        key = await asyncio.to_thread(self._tools.keys.take)
-        clocks = self._clocks()
-        seconds = clocks.prepare_seconds + clocks.wall_seconds + clocks.collect_seconds + SPARE_SECONDS
-        chain = await self._tools.session.retrieve_credential(self.lease, make_request(key), timedelta(seconds=seconds))
-        await asyncio.to_thread(check_proxy, chain, key, self.lease.owner_dn, self._tools.config)
-        path = folder / "proxy"
-        await asyncio.to_thread(write_proxy, path, chain, key)
+        """Get the owner's proxy; the file lies in a folder of 0700 and goes with the attempt."""
+        tools, lease, path = self._tools, self.lease, folder / "proxy"
+        lifetime = timedelta(seconds=self._clocks().prepare_seconds + self._seconds_left())
+        await fetch_proxy(
+            path,
+            lambda request: tools.session.retrieve_credential(lease, request, lifetime),
+            tools.keys,
+            lease.owner_dn,
+            tools.config,
+        )
         return path
+
+    def _seconds_left(self) -> float:
+        """Return how long the attempt may take from now on, once it is prepared, with something to spare."""
+        clocks, begun = self._clocks(), self._begun
+        ran = 0.0 if begun is None else asyncio.get_running_loop().time() - begun
+        return max(0.0, clocks.wall_seconds - ran) + clocks.collect_seconds + SPARE_SECONDS
 
     async def _fetch_input(self, folder: Path) -> Path:
         path = folder / "input.tar.gz"
@@ -227,8 +235,21 @@ class Attempt:
         wall = min(self.lease.wall_seconds or config.wall_seconds, config.wall_seconds)
         return Clocks(config.prepare_seconds, wall, config.collect_seconds, config.term_grace_seconds)
 
+    async def _end_renewal(self) -> None:
+        if self._renewal:
+            await self._renewal.end()
+
     def _started(self, started: Started, front_pid: int) -> None:
         self._account, self._uid = started.account, started.uid
+        self._begun = asyncio.get_running_loop().time()
+        self._renewal = Renewal(
+            self.lease,
+            self._tools,
+            self._folder,
+            started.run_id,
+            seconds_left=self._seconds_left,
+            failed=self._changed,
+        )
         self._meter = Meter(front_pid)
         self._phase = Phase.RUNNING
         self._changed()

@@ -4,14 +4,18 @@ The service is believed to know where the job's credential lies, and no more: a 
 pilot verified itself, against the site's own authorities and revocation lists.
 """
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from pilotage.errors import PilotageError, refuse
 from pilotage.reasons import Reason
-from pilotage.x509.keys import PrivateKey, thumbprint
+from pilotage.x509.files import write_proxy
+from pilotage.x509.keys import KeyPool, PrivateKey, thumbprint
+from pilotage.x509.requests import make_request
 from pilotage_helper import VerifyOptions, verify_chain
 from pilotage_pilot.config import PilotConfig
 
@@ -22,6 +26,23 @@ class ProxyRefused(Exception):
     def __init__(self, error: PilotageError) -> None:
         super().__init__(str(error))
         self.error = error
+
+
+async def fetch_proxy(
+    path: Path,
+    ask: Callable[[bytes], Awaitable[Sequence[x509.Certificate]]],
+    keys: KeyPool,
+    owner_dn: str,
+    config: PilotConfig,
+) -> None:
+    """Get a proxy of the owner's for a new key pair of our own, and verify it before it is written to `path`, 0600.
+
+    `ask` gets the certificate request and returns the chain, leaf first.
+    """
+    key = await asyncio.to_thread(keys.take)
+    chain = await ask(make_request(key))
+    await asyncio.to_thread(check_proxy, chain, key, owner_dn, config)
+    await asyncio.to_thread(write_proxy, path, chain, key)
 
 
 def check_proxy(chain: Sequence[x509.Certificate], key: PrivateKey, owner_dn: str, config: PilotConfig) -> None:

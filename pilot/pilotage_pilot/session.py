@@ -7,7 +7,7 @@ is stopped and started while payloads run changes nothing for them.
 import asyncio
 import hashlib
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -176,10 +176,25 @@ class Session:
             return await _errors(self._credentials.RetrieveCredential(request, timeout=CALL_SECONDS))
 
         reply = await retry("retrieve credential", call, for_seconds=300, passing=PASSING | {Reason.TOKEN_EXPIRED})
-        try:
-            return tuple(x509.load_der_x509_certificate(der) for der in reply.chain)
-        except ValueError as error:
-            raise refuse(Reason.PROXY_MALFORMED, "The service sent a chain that cannot be read.") from error
+        return _chain(reply.chain)
+
+    async def renew_credential(
+        self, lease_id: str, certificate_request: bytes, lifetime: timedelta
+    ) -> tuple[x509.Certificate, ...]:
+        """Fetch the next proxy of a lease whose payload runs, for a new key of our own."""
+
+        async def call() -> credential_pb2.RenewCredentialResponse:
+            token, key = await self._refresh_token(lease_id)
+            request = credential_pb2.RenewCredentialRequest(
+                credential_token=token.reveal_text(),
+                retrieval_key=key.reveal(),
+                certificate_request=certificate_request,
+                lifetime=wire.duration(lifetime.total_seconds()),
+            )
+            return await _errors(self._credentials.RenewCredential(request, timeout=CALL_SECONDS))
+
+        reply = await retry("renew credential", call, for_seconds=300, passing=PASSING | {Reason.TOKEN_EXPIRED})
+        return _chain(reply.chain)
 
     async def _refresh_token(self, lease_id: str) -> tuple[Secret, Secret]:
         request = pilot_pb2.RefreshCredentialTokenRequest(pilot_id=self.pilot_id, lease_id=lease_id)
@@ -229,6 +244,13 @@ class Session:
         """Say good-bye; tried once, for the server finds out by itself."""
         request = pilot_pb2.DeregisterPilotRequest(pilot_id=self.pilot_id)
         await _errors(self._pilots.DeregisterPilot(request, timeout=5))
+
+
+def _chain(ders: Iterable[bytes]) -> tuple[x509.Certificate, ...]:
+    try:
+        return tuple(x509.load_der_x509_certificate(der) for der in ders)
+    except ValueError as error:
+        raise refuse(Reason.PROXY_MALFORMED, "The service sent a chain that cannot be read.") from error
 
 
 async def _errors(call: Awaitable[Reply]) -> Reply:

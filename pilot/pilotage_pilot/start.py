@@ -13,9 +13,9 @@ from pilotage_pilot.agent import GENERAL, NO_PROXY, Agent
 from pilotage_pilot.config import PilotConfig, load_config
 from pilotage_pilot.identity import PilotIdentity
 from pilotage_pilot.logs import start_logging
-from pilotage_pilot.payload import Tools
 from pilotage_pilot.probe import make_helper, probe
 from pilotage_pilot.session import Session
+from pilotage_pilot.tools import Tools
 from pilotage_pilot.workspace import Workspace
 
 log = logging.getLogger(__name__)

@@ -7,6 +7,7 @@ bounded and parsed strictly, because a reader that trusts too much is the next h
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import socket
 from collections.abc import Sequence
@@ -21,6 +22,9 @@ from pilotage.reasons import Reason
 MAX_LINE = 4096
 MAX_LINES = 16
 STATUS_SECONDS = 5
+RENEW_SECONDS = 40
+"""How long a renewal may take: the helper itself waits 30 s for the monitor."""
+REFUSAL = re.compile(r"pilotage-exec: refused: ([A-Z_]+) \((\d{3})\): (.*)")
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
 
 Name = Annotated[str, msgspec.Meta(max_length=256)]
@@ -266,6 +270,28 @@ class Helper:
             ends.close()
             raise
 
+    async def renew(self, run_id: str, proxy: Path) -> None:
+        """Put a new proxy in the place of a running payload's, or raise the helper's reason."""
+        null, pipe = asyncio.subprocess.DEVNULL, asyncio.subprocess.PIPE
+        words = ("renew", run_id, "--proxy", str(proxy))
+        try:
+            process = await asyncio.create_subprocess_exec(
+                self.path, *words, stdin=null, stdout=null, stderr=pipe, env=ENVIRONMENT, cwd="/"
+            )
+        except OSError as error:
+            raise refuse(Reason.HELPER_NOT_INSTALLED, f"{self.path} cannot be started: {error.strerror}") from error
+        try:
+            async with asyncio.timeout(RENEW_SECONDS):
+                _, said = await process.communicate()
+        except TimeoutError:
+            raise refuse(Reason.HELPER_SYSTEM, f"{self.path} renew did not end within {RENEW_SECONDS} s.") from None
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        if process.returncode != 0:
+            raise _refusal(said, process.returncode)
+
     async def version(self) -> str:
         """Return the helper's version line, or raise HELPER_PROBE_FAILED."""
         pipe, null = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
@@ -303,3 +329,12 @@ class Helper:
             raise refuse(Reason.HELPER_NOT_INSTALLED, f"{self.path} cannot be started: {error.strerror}") from error
         ends.close_inner()
         return Run(process, ends)
+
+
+def _refusal(said: bytes, code: int | None) -> PilotageError:
+    """Return what the helper's one line on standard error says; HELPER_SYSTEM when it says nothing of the kind."""
+    found = REFUSAL.match(said[:MAX_LINE].decode("utf-8", "replace"))
+    if not found:
+        return refuse(Reason.HELPER_SYSTEM, f"The helper ended with {code} and did not say why.")
+    told = Refused(code or 0, int(found[2]), found[1], retry=False, message=found[3])
+    return refuse(told.known, told.message)

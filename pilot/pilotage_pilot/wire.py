@@ -8,6 +8,8 @@ from pilotage.secret import Secret
 from pilotage.v1 import job_pb2, pilot_pb2
 from pilotage_pilot.lease import Lease, Offer, Report, Result, Usage
 
+LONGEST_MESSAGE = 1000
+
 
 def duration(seconds: float) -> Duration:
     """Return a protobuf duration."""
@@ -28,6 +30,7 @@ def offer(value: Offer) -> pilot_pb2.PilotOffer:
         wall_time=duration(value.wall_seconds),
         tags=value.tags,
         version=value.version,
+        renews=True,
     )
 
 
@@ -43,12 +46,16 @@ def usage(value: Usage) -> job_pb2.Usage:
 
 def report(value: Report) -> pilot_pb2.LeaseReport:
     """Return a report as it travels."""
+    failure = value.renewal_failure
     return pilot_pb2.LeaseReport(
         lease_id=value.lease_id,
         phase=pilot_pb2.AttemptPhase.ValueType(int(value.phase)),
         usage=usage(value.usage),
         account=value.account,
         uid=value.uid,
+        renewal_failure=pilot_pb2.RenewalFailure(reason=failure.reason.name, message=failure.message[:LONGEST_MESSAGE])
+        if failure
+        else None,
     )
 
 

@@ -136,6 +136,13 @@ class Offer(msgspec.Struct, frozen=True):
     renews: bool = False
 
 
+class RenewalFailure(msgspec.Struct, frozen=True):
+    """Why a pilot could not give its payload a new proxy."""
+
+    reason: str
+    message: str
+
+
 class Report(msgspec.Struct, frozen=True):
     """What a pilot says about one lease; `phase` is STARTING, RUNNING or HOLDING, or None."""
 
@@ -144,6 +151,7 @@ class Report(msgspec.Struct, frozen=True):
     usage: Usage = Usage()
     account: str = ""
     uid: int = 0
+    renewal_failure: RenewalFailure | None = None
 
 
 class Order(enum.IntEnum):

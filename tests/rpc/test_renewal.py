@@ -38,10 +38,14 @@ class Running:
         self.order()
         return answer
 
-    def order(self) -> str:
+    def order(self, failure: pilot_pb2.RenewalFailure | None = None) -> str:
         """Report and return the order with its reason."""
         report = pilot_pb2.LeaseReport(
-            lease_id=self.lease.lease_id, phase=pilot_pb2.ATTEMPT_PHASE_RUNNING, account="demo01", uid=20001
+            lease_id=self.lease.lease_id,
+            phase=pilot_pb2.ATTEMPT_PHASE_RUNNING,
+            account="demo01",
+            uid=20001,
+            renewal_failure=failure,
         )
         request = pilot_pb2.HeartbeatRequest(pilot_id=self.pilot_id, reports=[report])
         (answer,) = self.pilot.pilots.Heartbeat(request).answers
@@ -216,3 +220,34 @@ def test_an_owner_who_watches_sees_the_proxy(running: Running) -> None:
     running.pilot.credentials.RetrieveCredential(retrieve_request(running.lease))
     assert next(watch).job.proxy.issued == 1
     watch.cancel()
+
+
+def test_a_new_proxy_that_its_pilot_could_not_use_is_loud_and_asked_for_again(running: Running) -> None:
+    running.retrieve()
+    running.rig.clock.turn(0.74 * LIFE)
+    running.pilot.credentials.RenewCredential(running.renewal())
+    failure = pilot_pb2.RenewalFailure(reason="RENEWAL_REFUSED", message="not\x1blimited")
+    assert running.order(failure) == "CONTINUE"
+    job = running.job()
+    assert (job.state, job.proxy.reason, job.proxy.message) == (
+        job_pb2.JOB_STATE_RUNNING,
+        "RENEWAL_REFUSED",
+        "not limited",
+    )
+    assert running.notes() == ["RENEWAL_REFUSED"]
+    assert "proxy renewal failed" in running.rig.log_text
+    # Said a second time, because the first answer was lost, it makes no second event.
+    assert running.order(failure) == "CONTINUE"
+    assert running.notes() == ["RENEWAL_REFUSED"]
+    running.rig.clock.turn(600)
+    assert running.order() == "RENEW"
+    running.pilot.credentials.RenewCredential(running.renewal())
+    assert running.job().proxy.reason == ""
+
+
+def test_a_failure_of_no_known_reason_is_refused_whole(running: Running) -> None:
+    running.retrieve()
+    invented = pilot_pb2.RenewalFailure(reason="I made this up")
+    assert reason(running.order, invented) is Reason.INVALID_ARGUMENT
+    assert running.notes() == []
+    assert running.job().proxy.reason == ""

@@ -20,8 +20,9 @@ from pilotage.x509.requests import check_request
 from pilotage_pilot.config import PilotConfig
 from pilotage_pilot.lease import Lease
 from pilotage_pilot.outcomes import judge_proxy
-from pilotage_pilot.payload import Attempt, Tools
+from pilotage_pilot.payload import Attempt
 from pilotage_pilot.proxies import ProxyRefused
+from pilotage_pilot.tools import Tools
 from support.key_pools import no_more_keys
 
 LEASE = Lease(

@@ -1,13 +1,15 @@
 """What the pilot believes of the helper's status lines, and of nothing else."""
 
+import asyncio
 import json
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
-from pilotage.errors import HelperSystemError
+from pilotage.errors import HelperSystemError, PilotageError
 from pilotage.reasons import Reason
-from pilotage_pilot.switch import Ended, Mapped, Refused, Started, Status, parse_status
+from pilotage_pilot.switch import Ended, Helper, Mapped, Refused, Started, Status, parse_status
 
 START: Mapping[str, object] = {
     "event": "start",
@@ -150,3 +152,28 @@ def test_lines_out_of_turn_are_refused(lines: list[Mapping[str, object]]) -> Non
         status.add(parse_status(line(fields)))
     with pytest.raises(HelperSystemError):
         status.add(parse_status(line(lines[-1])))
+
+
+async def refused_renewal(tmp_path: Path, script: str) -> PilotageError:
+    program = tmp_path / "helper"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    with pytest.raises(PilotageError) as caught:
+        await Helper(program, Path("/bin/true"), Path("/bin/true")).renew("0" * 32, tmp_path / "proxy")
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("said", "reason", "message"),
+    [
+        ("pilotage-exec: refused: RENEWAL_REFUSED (522): another owner", Reason.RENEWAL_REFUSED, "another owner"),
+        ("pilotage-exec: refused: RENEWAL_REFUSED (200): another owner", Reason.HELPER_SYSTEM, "another owner"),
+        ("pilotage-exec: refused: NO_SUCH_THING (999): x", Reason.HELPER_SYSTEM, "x"),
+        ("Segmentation fault", Reason.HELPER_SYSTEM, "did not say why"),
+        ("", Reason.HELPER_SYSTEM, "did not say why"),
+    ],
+)
+def test_a_refused_renewal_has_the_helpers_reason(tmp_path: Path, said: str, reason: Reason, message: str) -> None:
+    error = asyncio.run(refused_renewal(tmp_path, f"echo '{said}' >&2; exit 203"))
+    assert error.reason is reason
+    assert message in error.message

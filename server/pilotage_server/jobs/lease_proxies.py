@@ -6,6 +6,7 @@ import sqlite3
 import structlog
 
 from pilotage.errors import PilotageError
+from pilotage.reasons import Reason
 from pilotage_server.clock import Clock
 from pilotage_server.jobs.broker import Broker
 from pilotage_server.jobs.moves import Moves
@@ -64,22 +65,29 @@ class LeaseProxies:
         """Note a refused renewal where the owner sees it: on the job, as its event; and in the log."""
         now = self._clock()
         changes = Changes()
-        message = clean_message(error.message)
 
-        def write(connection: sqlite3.Connection) -> str | None:
-            proxy = lease_credentials.proxy(connection, lease_id)
-            if proxy is None:
-                return None
-            row = jobs.by_seq(connection, proxy.job_seq)
-            again = next_try(now, from_microseconds(proxy.expire_us)) if proxy.renew_us is not None else None
-            lease_credentials.renewal_failed(connection, lease_id, now, again, error.reason.name, message)
-            quiet = proxy.error_us is not None and microseconds(now - QUIET) < proxy.error_us
-            if not quiet or proxy.reason != error.reason.name:
-                ends = from_microseconds(proxy.expire_us)
-                text = f"The proxy was not renewed, and ends at {ends:%Y-%m-%d %H:%M} UTC. {message}"
-                Moves(connection, self._broker, changes, "server", now).note(row, error.reason, text)
-            return row.job_id
+        def write(connection: sqlite3.Connection) -> None:
+            moves = Moves(connection, self._broker, changes, "server", now)
+            note_failed_renewal(moves, lease_id, error.reason, error.message)
 
-        job_id = await self._database.write(write, committed=lambda _: self._notices.tell(changes))
-        if job_id is not None:
-            log.warning("proxy renewal failed", lease=lease_id, job=job_id, reason=error.reason.name, message=message)
+        await self._database.write(write, committed=lambda _: self._notices.tell(changes))
+
+
+def note_failed_renewal(moves: Moves, lease_id: str, reason: Reason, message: str) -> None:
+    """Note why a live lease's proxy was not renewed, with the event for its owner, and plan the next try.
+
+    `reason` and `message` are CredentialService's or the pilot's. Nothing is noted of a lease without a proxy.
+    """
+    proxy = lease_credentials.proxy(moves.connection, lease_id)
+    if proxy is None:
+        return
+    row = jobs.by_seq(moves.connection, proxy.job_seq)
+    message = clean_message(message)
+    again = next_try(moves.now, from_microseconds(proxy.expire_us)) if proxy.renew_us is not None else None
+    lease_credentials.renewal_failed(moves.connection, lease_id, moves.now, again, reason.name, message)
+    quiet = proxy.error_us is not None and microseconds(moves.now - QUIET) < proxy.error_us
+    if not quiet or proxy.reason != reason.name:
+        ends = from_microseconds(proxy.expire_us)
+        text = f"The proxy was not renewed, and ends at {ends:%Y-%m-%d %H:%M} UTC. {message}"
+        moves.note(row, reason, text)
+    log.warning("proxy renewal failed", lease=lease_id, job=row.job_id, reason=reason.name, message=message)

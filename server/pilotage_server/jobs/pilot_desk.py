@@ -23,6 +23,7 @@ from pilotage_server.jobs.broker import Broker
 from pilotage_server.jobs.dispatch import Dispatch
 from pilotage_server.jobs.ids import NewId, new_id
 from pilotage_server.jobs.job_class import fits
+from pilotage_server.jobs.lease_proxies import note_failed_renewal
 from pilotage_server.jobs.limits import JobLimits, LeaseTimes
 from pilotage_server.jobs.logs import LogStore, Stream
 from pilotage_server.jobs.moves import Moves
@@ -192,6 +193,8 @@ class PilotDesk:
         for report in told:
             reports.check_usage(report.usage)
             reports.check_account(report.account)
+            if report.renewal_failure:
+                reports.check_reason(report.renewal_failure.reason)
 
         def beat(moves: Moves) -> Beat:
             pilot = self._present(moves.connection, caller, pilot_id)
@@ -216,6 +219,8 @@ class PilotDesk:
             account=report.account or lease.account,
             uid=report.uid or lease.uid,
         )
+        if failure := report.renewal_failure:
+            note_failed_renewal(moves, lease.lease_id, Reason[failure.reason], failure.message)
         if row.cancel_requested:
             return Answer(lease.lease_id, Order.KILL, expire, Reason.CANCELLED_BY_OWNER.name)
         if lease.stop_reason:
@@ -249,8 +254,8 @@ class PilotDesk:
 
     async def release(self, caller: Principal, pilot_id: str, lease_id: str, reason: str, message: str) -> None:
         """Give a job back that was never started."""
-        if reason and reason not in Reason.__members__:
-            raise refuse(Reason.INVALID_ARGUMENT, "The reason is not in the table of reasons.")
+        if reason:
+            reports.check_reason(reason)
         why = Verdict(JobState.ACTIVATED, reason, reports.clean_message(message))
 
         def give_back(moves: Moves) -> None:

@@ -52,6 +52,12 @@ def check_account(account: str) -> None:
         raise _wrong("The account's name is too long or holds control characters.")
 
 
+def check_reason(reason: str) -> None:
+    """Raise INVALID_ARGUMENT for what is no reason code."""
+    if reason not in Reason.__members__:
+        raise _wrong("The reason is not in the table of reasons.")
+
+
 def checked_result(result: AttemptResult) -> AttemptResult:
     """Return a result fit to be kept: known reason, no control characters, a message of bounded length."""
     check_usage(result.usage)
@@ -65,8 +71,8 @@ def checked_result(result: AttemptResult) -> AttemptResult:
     reason = result.reason
     if not reason and result.outcome not in SILENT:
         raise _wrong(f"The outcome {result.outcome.name} needs a reason.")
-    if reason and reason not in Reason.__members__:
-        raise _wrong("The reason is not in the table of reasons.")
+    if reason:
+        check_reason(reason)
     if not reason and result.outcome is Outcome.PAYLOAD:
         reason = Reason.PAYLOAD_FAILED.name
     if not reason and result.outcome is Outcome.KILLED:

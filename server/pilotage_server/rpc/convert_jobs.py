@@ -25,6 +25,7 @@ from pilotage_server.workload import (
     JobProxy,
     JobSpec,
     Offer,
+    RenewalFailure,
     Report,
     Usage,
 )
@@ -272,6 +273,9 @@ def report_from(message: pilot_pb2.LeaseReport) -> Report:
         usage=usage_from(message.usage),
         account=message.account,
         uid=message.uid,
+        renewal_failure=RenewalFailure(message.renewal_failure.reason, message.renewal_failure.message)
+        if message.HasField("renewal_failure")
+        else None,
     )
 
 
