@@ -91,6 +91,7 @@ setup(
     packages=list(packages),
     package_dir={name: f"{root}/{name}" for name, root in packages.items() if "." not in name},
     package_data={"": ["py.typed", "*.pyi", "*.sql", "*.html", "*.mako"]},
+    data_files=[("share/man/man1", ["helper_c/man/pilotage-helper.1"])],
     cffi_modules=["helper_c/python/build_ffi.py:ffi"] if sys.platform == "linux" else [],
     cmdclass={"build": Build, "build_protos": BuildProtos, "build_ext": BuildExt},
     options={"bdist_wheel": {"py_limited_api": "cp311"}},

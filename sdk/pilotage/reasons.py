@@ -257,6 +257,9 @@ class Reason(enum.Enum):
     VOMS_SUSPENDED = 927
     VOMS_SUBSET = 928
     VOMS_ANSWER_MALFORMED = 929
+    # accounting
+    AUDIT_FILE_UNUSABLE = 950
+    EXPORT_FAILED = 951
 
     @property
     def row(self) -> Row:
@@ -958,5 +961,16 @@ TABLE: dict[Reason, Row] = {
     ),
     Reason.VOMS_ANSWER_MALFORMED: Row(
         "ServiceError", Code.UNAVAILABLE, 5, False, "The VOMS server's answer cannot be used."
+    ),
+    # accounting
+    Reason.AUDIT_FILE_UNUSABLE: Row(
+        "RequestError",
+        Code.INVALID_ARGUMENT,
+        2,
+        False,
+        "An audit file cannot be read to its end.",
+    ),
+    Reason.EXPORT_FAILED: Row(
+        "ServiceError", Code.UNAVAILABLE, 5, True, "The export could not be written; what is there already is whole."
     ),
 }

@@ -3,10 +3,13 @@
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
+from pilotage_helper.cli import main
 from support.helper_rig import ROOT
 
 MAN = ROOT / "helper_c" / "man"
@@ -44,6 +47,33 @@ def test_every_verb_and_option_is_explained() -> None:
     assert {"run", "map", "--version"} <= verbs
     items = re.findall(r"^\.It (?:Cm )?([\w-]+)", plain(MAN / "pilotage-exec.8"), flags=re.MULTILINE)
     assert options | verbs <= set(items)
+
+
+def options_of(command: click.Command, name: str = "") -> Iterator[tuple[str, str]]:
+    """Every command's full name with every option that it has, and once without."""
+    if isinstance(command, click.Group):
+        for part in command.commands.values():
+            yield from options_of(part, f"{name} {part.name}".strip())
+        return
+    yield name, ""
+    for parameter in command.params:
+        for option in (*parameter.opts, *parameter.secondary_opts) if isinstance(parameter, click.Option) else ():
+            yield name, option
+
+
+def test_every_command_and_option_of_pilotage_helper_is_explained() -> None:
+    text = plain(MAN / "pilotage-helper.1")
+    items = re.findall(r"^\.It (.*)$", text, flags=re.MULTILINE)
+    commands = {item.removeprefix("Cm ") for item in items if item.startswith("Cm ")}
+    explained = {word.removeprefix("Fl ") for item in items for word in re.findall(r"(?:Fl -|--)[\w-]+", item)}
+    explained = {word.replace("Fl -", "--") for word in explained}
+    table = set(options_of(main))
+    assert {name for name, _ in table} == commands
+    assert {option for _, option in table if option} == explained
+    synopsis = text[text.index(".Sh SYNOPSIS") : text.index(".Sh DESCRIPTION")]
+    for name, option in table:
+        part = synopsis[synopsis.index(f".Cm {name}\n") :].split(".Nm")[0]
+        assert option in part or (name == "verify" and option not in ("--at", "--json")), (name, option)
 
 
 def test_the_examples_sections_are_those_that_are_explained() -> None:

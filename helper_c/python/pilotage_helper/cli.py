@@ -1,4 +1,4 @@
-"""The command `pilotage-helper`: show anybody what the verifier and the map say."""
+"""The command `pilotage-helper`: show anybody what the verifier, the map and the audit file say."""
 
 import functools
 import sys
@@ -12,8 +12,10 @@ import msgspec
 
 from pilotage.errors import PilotageError, refuse
 from pilotage.reasons import Reason
+from pilotage_helper.accounting.command import accounting
 from pilotage_helper.doctor import State, examine, worst
 from pilotage_helper.maps import MapOptions, Mapping, check_maps, map_identity
+from pilotage_helper.moment import Moment
 from pilotage_helper.site import read_site
 from pilotage_helper.verify import Identity, VerifyOptions, verify_pem
 
@@ -22,23 +24,6 @@ CERTIFICATES = "/etc/grid-security/certificates"
 CONFIG = "/etc/pilotage/helper.conf"
 VOMSDIR = "/etc/grid-security/vomsdir"
 FOLDER = click.Path(path_type=Path)
-
-
-class Moment(click.ParamType[datetime]):
-    """ISO 8601 (without a zone it is UTC) or Unix seconds."""
-
-    name = "time"
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        """Return an aware time after 1970."""
-        try:
-            moment = datetime.fromtimestamp(int(value), UTC) if value.isdigit() else datetime.fromisoformat(value)
-        except (ValueError, OverflowError, OSError):
-            self.fail(f"{value!r} is neither ISO 8601 nor Unix seconds", param, ctx)
-        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        if moment.timestamp() < 1:
-            self.fail(f"{value!r} is before 1970", param, ctx)
-        return moment
 
 
 def trust_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -89,7 +74,10 @@ def answers(command: Callable[..., None]) -> Callable[..., None]:
 
 @click.group()
 def main() -> None:
-    """Verify proxies and try the account map, without any privilege."""
+    """Verify proxies, try the account map and export accounting, without any privilege."""
+
+
+main.add_command(accounting)
 
 
 @main.command()
