@@ -27,6 +27,7 @@ class Cause(enum.Enum):
     PREPARING = Reason.INPUT_FAILED
     COLLECTING = Reason.OUTPUT_FAILED
     WRONG_OWNER = Reason.DELEGATION_WRONG_OWNER
+    LOG_ONLY = Reason.HELPER_LOG_ONLY
 
 
 class Ending(msgspec.Struct, frozen=True):
@@ -153,7 +154,7 @@ def _judge(ending: Ending) -> Verdict:
     status = ending.status
     if status.refused:
         return _refused(status.refused)
-    if ending.cause is Cause.WRONG_OWNER:
+    if ending.cause in (Cause.WRONG_OWNER, Cause.LOG_ONLY):
         return Verdict(_ended_by_us(ending.cause, None).result, blames_node=True)
     if ending.helper_fault or not status.started:
         return _without_helper(ending)
@@ -241,6 +242,7 @@ def _ended_by_us(cause: Cause, exit_: Exit | None) -> Verdict:
         Cause.PREPARING: Outcome.INFRASTRUCTURE,
         Cause.COLLECTING: Outcome.PAYLOAD,
         Cause.WRONG_OWNER: Outcome.IDENTITY,
+        Cause.LOG_ONLY: Outcome.INFRASTRUCTURE,
     }[cause]
     texts = {
         Cause.PREPARING: "The wrapper did not start the payload in time.",

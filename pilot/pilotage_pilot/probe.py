@@ -18,7 +18,7 @@ from pilotage.errors import PilotageError, refuse
 from pilotage.reasons import Reason
 from pilotage_pilot.config import PilotConfig
 from pilotage_pilot.lease import Offer
-from pilotage_pilot.switch import Helper
+from pilotage_pilot.switch import SWITCH, Helper
 
 HELPER_MODE = 0o4711
 MAP_SECONDS = 30.0
@@ -114,6 +114,11 @@ async def check_mapping(helper: Helper, proxy: Path) -> None:
     refused = run.status.refused
     if run.fault:
         raise _failed(run.fault.message)
+    for line in (run.status.mapped, refused):
+        if line and line.mode != SWITCH:
+            raise _failed(
+                f"{helper.path} is in mode {line.mode}; it must run payloads as their owners (mode = switch)."
+            )
     if run.status.mapped and code == 0:
         return
     if refused is None:

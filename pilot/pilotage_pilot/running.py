@@ -13,7 +13,7 @@ import msgspec
 from pilotage_pilot.dialogue import Dialogue, Manifest, Outputs
 from pilotage_pilot.outcomes import Cause, Ending
 from pilotage_pilot.streams import LogStream
-from pilotage_pilot.switch import Helper, Run, Started
+from pilotage_pilot.switch import SWITCH, Helper, Run, Started
 
 PIPE_BYTES = 64 << 10
 WIRE_BYTES = 256 << 10
@@ -21,6 +21,9 @@ LAST_WORDS_SECONDS = 30.0
 """How long what is still in socket and pipes may take when the helper's front is gone."""
 CLEANUP_SECONDS = 120.0
 """How long the helper may take to remove a payload that is over."""
+
+AT_ONCE = frozenset({Cause.WRONG_OWNER, Cause.LOG_ONLY})
+"""What runs is not what was asked for: it gets no grace, and nothing that it says is waited for."""
 
 
 class Stop:
@@ -76,9 +79,9 @@ async def run_payload(
 ) -> tuple[Ending, Outputs | None]:
     """Run one payload to its end, whatever that is, and return when the helper has gone.
 
-    The wrapper is told nothing until the helper has said that it runs as `owner_dn`; if it says another, the run is
-    killed at once. `logs` are its standard output and error. The outputs lie in `target` when there are any.
-    Cancelled, it kills the helper's front, upon which the helper's monitor removes the payload.
+    The wrapper is told nothing until the helper has said that it runs as `owner_dn`; if it says another, or that it did
+    not switch at all, the run is killed at once. `logs` are its standard output and error. The outputs lie in `target`
+    when there are any. Cancelled, it kills the helper's front, upon which the helper's monitor removes the payload.
     """
     run = await helper.run(proxy, manifest.job_id)
     tasks: list[asyncio.Task[None]] = []
@@ -91,7 +94,7 @@ async def run_payload(
         for log, name in zip(logs, ("output", "errors"), strict=True):
             tasks.append(asyncio.create_task(log.read(await run.pipe(name, PIPE_BYTES))))
         code = await _watch(run, dialogue, clocks, stop, watcher)
-        if stop.cause is not Cause.WRONG_OWNER:
+        if stop.cause not in AT_ONCE:
             await asyncio.wait(tasks, timeout=LAST_WORDS_SECONDS)
         ending = Ending(
             status=run.status,
@@ -120,6 +123,9 @@ async def _send(
     started = run.status.started
     if started is None:
         return
+    if started.mode != SWITCH:
+        stop.order(Cause.LOG_ONLY)
+        return
     if started.dn != owner_dn:
         stop.order(Cause.WRONG_OWNER)
         return
@@ -139,7 +145,7 @@ async def _watch(run: Run, dialogue: Dialogue, clocks: Clocks, stop: Stop, watch
         if dialogue.done:
             stop.close()
         if stop.cause or dialogue.fault:
-            return await run.stop(0 if stop.cause is Cause.WRONG_OWNER else clocks.grace_seconds)
+            return await run.stop(0 if stop.cause in AT_ONCE else clocks.grace_seconds)
         done, _ = await asyncio.wait({front}, timeout=CLEANUP_SECONDS)
         return front.result() if done else await run.stop(clocks.grace_seconds)
     finally:

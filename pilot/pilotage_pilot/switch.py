@@ -33,8 +33,12 @@ Id = Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
 
 
+SWITCH = "switch"
+"""The mode of a helper that runs payloads as their owners; any other word is another thing."""
+
+
 class Started(msgspec.Struct, frozen=True, tag_field="event", tag="start"):
-    """The payload runs, under this account."""
+    """The payload runs, under this account; in any other `mode` than SWITCH it does not, but as the pilot."""
 
     run_id: Name
     account: Name
@@ -43,6 +47,7 @@ class Started(msgspec.Struct, frozen=True, tag_field="event", tag="start"):
     dn: Text
     fqan: Text = ""
     tracking: Name = ""
+    mode: Name = SWITCH
 
 
 class Ended(msgspec.Struct, frozen=True, tag_field="event", tag="end"):
@@ -72,6 +77,7 @@ class Mapped(msgspec.Struct, frozen=True, tag_field="event", tag="map"):
     dn: Text
     groups: tuple[Id, ...] = ()
     lease: Text = ""
+    mode: Name = SWITCH
 
 
 class Refused(msgspec.Struct, frozen=True, tag_field="event", tag="refused"):
@@ -82,6 +88,7 @@ class Refused(msgspec.Struct, frozen=True, tag_field="event", tag="refused"):
     reason: Name
     retry: bool
     message: Text
+    mode: Name = SWITCH
 
     @property
     def known(self) -> Reason:

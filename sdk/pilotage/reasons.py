@@ -246,6 +246,7 @@ class Reason(enum.Enum):
     ENVIRONMENT_REFUSED = 910
     INPUT_FAILED = 911
     OUTPUT_FAILED = 912
+    HELPER_LOG_ONLY = 918
     # the VOMS client
     VOMSES_NOT_FOUND = 920
     VOMSES_MALFORMED = 921
@@ -919,6 +920,13 @@ TABLE: dict[Reason, Row] = {
         "PilotError", Code.ABORTED, 1, True, "The input sandbox could not be brought to the payload."
     ),
     Reason.OUTPUT_FAILED: Row("PilotError", Code.ABORTED, 1, True, "The outputs could not be brought to the server."),
+    Reason.HELPER_LOG_ONLY: Row(
+        "PilotError",
+        Code.ABORTED,
+        1,
+        True,
+        "The helper of this node runs payloads as the pilot (mode = log-only); the pilot's site wants the switch.",
+    ),
     # the VOMS client
     Reason.VOMSES_NOT_FOUND: Row(
         "ConfigError",

@@ -19,7 +19,7 @@ GRACE_SECONDS = 1.0
 
 
 def install(folder: Path, **behaviour: object) -> Path:
-    """Write an executable with a behaviour: `refuse` (status fields), `mute`, `grace`, `dn`."""
+    """Write an executable with a behaviour: `refuse` (status fields), `mute`, `grace`, `dn`, `mode`."""
     program = folder / "plain-helper"
     program.write_text(
         f"#!{sys.executable}\nimport sys\nsys.path.insert(0, {str(Path(__file__).parent)!r})\n"
@@ -72,6 +72,8 @@ def _run(command: list[str], home: Path, proxy: str, tell, behaviour: dict[str, 
 
     signal.signal(signal.SIGTERM, stop)
     names = {"run_id": "ab" * 16, "account": "toy", "uid": os.getuid()}
+    if mode := behaviour.get("mode"):
+        names["mode"] = str(mode)
     tell(event="start", **names, gid=os.getgid(), dn=behaviour.get("dn", "/O=Toy"), fqan="", tracking="none")
     while process.poll() is None:
         if killer and time.monotonic() > killer[0]:

@@ -184,6 +184,18 @@ def test_a_helper_that_runs_as_somebody_else_is_killed_before_the_payload_begins
     assert time.monotonic() - begun < CLOCKS.grace_seconds
 
 
+@pytest.mark.parametrize("mode", ["log-only", "Switch", "switch ", "none"])
+def test_a_helper_that_does_not_switch_is_killed_before_the_payload_begins(bench: Bench, mode: str) -> None:
+    bench.behaviour = {"mode": mode, "grace": 3600}
+    begun = time.monotonic()
+    ending, _, printed = bench.run("/bin/sh", "-c", "echo ran; sleep 60")
+    verdict = judge(ending)
+    assert (ending.cause, ending.front_code, printed) == (Cause.LOG_ONLY, -9, "")
+    assert (verdict.result.outcome, verdict.result.reason) == (Outcome.INFRASTRUCTURE, "HELPER_LOG_ONLY")
+    assert (verdict.blames_node, bench.events) == (True, [])
+    assert time.monotonic() - begun < CLOCKS.grace_seconds
+
+
 def test_a_helper_that_says_nothing_is_not_believed(bench: Bench) -> None:
     bench.behaviour = {"mute": True}
     verdict = judge(bench.run(clocks=msgspec.structs.replace(CLOCKS, prepare_seconds=1))[0])
