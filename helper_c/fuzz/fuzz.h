@@ -27,6 +27,9 @@ fuzz_string(const uint8_t *data, size_t len)
 	return text;
 }
 
+/* The input as a file; the path of it, which the next call writes anew. */
+const char	*fuzz_file(const uint8_t *, size_t);
+
 #define MUST(promise)							\
 	do {								\
 		if (!(promise)) {					\

@@ -1,11 +1,8 @@
 /*
- * grid-mapfile and ban file, read both ways from one input; each key is then
- * matched as the mapping does.
+ * Map, group and ban files and the list of allowed users, read all ways from
+ * one input; each key is then matched as the mapping does.
  */
-#include <sys/mman.h>
-
 #include <string.h>
-#include <unistd.h>
 
 #include "base/names.h"
 #include "base/words.h"
@@ -40,25 +37,24 @@ walk(const struct pil_mapfile *map)
 			MUST(pil_is_account(bare, strlen(bare)));
 			MUST(strchr(bare, '/') == NULL);
 		}
-		MUST(map->kind == PIL_BAN_MAP || n > 0);
+		MUST(n > 0 || map->kind == PIL_BAN_MAP ||
+		    map->kind == PIL_ALLOW_MAP);
+		MUST(map->kind != PIL_GROUP_MAP || !pil_is_dn(key));
+		MUST(map->kind != PIL_ALLOW_MAP || pil_is_dn(key));
 	}
 }
 
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
-	static const enum pil_mapkind kinds[] = { PIL_GRID_MAP, PIL_BAN_MAP };
-	static int fd = -1;
-	char path[32], detail[PIL_DETAIL_SIZE];
+	static const enum pil_mapkind kinds[] = { PIL_GRID_MAP, PIL_GROUP_MAP,
+	    PIL_BAN_MAP, PIL_ALLOW_MAP };
+	const char *path = fuzz_file(data, len);
+	char detail[PIL_DETAIL_SIZE];
 	struct pil_mapfile map;
 	size_t i;
 
-	if (fd == -1)
-		fd = memfd_create("map", 0);
-	MUST(fd != -1 && ftruncate(fd, 0) == 0);
-	MUST(pwrite(fd, data, len, 0) == (ssize_t)len);
-	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	for (i = 0; i < 2; i++)
+	for (i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
 		if (pil_mapfile_read(&map, path, kinds[i], 1, detail) ==
 		    PIL_OK) {
 			walk(&map);

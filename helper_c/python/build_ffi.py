@@ -60,6 +60,7 @@ ffi.cdef("""
         uint32_t min_uid;
         uint32_t min_gid;
         uint32_t caller;
+        uint32_t caller_gid;
         uint32_t verifier_uid;
         uint32_t verifier_gid;
         int64_t at;

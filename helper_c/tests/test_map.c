@@ -111,6 +111,8 @@ map_text(const char *text, size_t len, const char *dn, const char *first,
 	if (second != NULL)
 		(void)strcpy(who->fqan[who->fqan_count++], second);
 	write_file("map", text, len);
+	free(options.policy_words);
+	assert_null(pil_map_config_judge(&options));
 	return pil_map(&options, &request, &result);
 }
 
@@ -147,6 +149,7 @@ tear_down(void **state)
 	char command[128];
 
 	(void)state;
+	free(options.policy_words);
 	(void)snprintf(command, sizeof(command), "rm -rf %s", root);
 	return system(command);
 }
@@ -355,6 +358,7 @@ a_crowd_of_first_visits_gets_an_account_each(void **state)
 		write_file(name, "", 0);
 	}
 	write_file("map", "/vo .demo\n", 10);
+	assert_null(pil_map_config_judge(&options));
 	for (i = 0; i < CROWD; i++)
 		if (fork() == 0) {
 			/* 80 owners; 40 of them come twice. */

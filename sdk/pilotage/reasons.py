@@ -162,6 +162,7 @@ class Reason(enum.Enum):
     TIME_SLOT_CLOSED = 416
     COMMAND_FORBIDDEN = 417
     ACCOUNT_CHANGED = 418
+    GROUP_UNKNOWN = 419
     # the helper: the machine
     HELPER_USAGE = 500
     HELPER_PRIVILEGE = 501
@@ -681,6 +682,9 @@ TABLE: dict[Reason, Row] = {
     ),
     Reason.ACCOUNT_CHANGED: Row(
         "HelperDenied", Code.PERMISSION_DENIED, 4, False, "The proxy does not map to the account that was named."
+    ),
+    Reason.GROUP_UNKNOWN: Row(
+        "HelperDenied", Code.PERMISSION_DENIED, 4, False, "The mapped group does not exist on this machine."
     ),
     # the helper: the machine
     Reason.HELPER_USAGE: Row("HelperUsageError", Code.INVALID_ARGUMENT, 2, False, "The helper was called wrongly."),

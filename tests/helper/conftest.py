@@ -8,6 +8,7 @@ from pilotage_helper import VerifyOptions
 from support import acs
 from support import vectors as v
 from support.glexec_rig import glexec as glexec
+from support.map_site import Site
 
 
 @pytest.fixture
@@ -35,3 +36,15 @@ def voms(grid: v.Authority, tmp_path: Path) -> acs.Server:
 def good(voms: acs.Server, alice: v.Entity) -> acs.Ac:
     """A good attribute certificate, for a test to spoil."""
     return acs.Ac(voms, alice.certificate)
+
+
+@pytest.fixture
+def proxy(alice: v.Entity, good: acs.Ac, tmp_path: Path) -> Path:
+    path = tmp_path / "proxy.pem"
+    path.write_bytes(acs.proxy(alice, acs.value(good)).pem)
+    return path
+
+
+@pytest.fixture
+def site(options: VerifyOptions, tmp_path: Path, proxy: Path) -> Site:
+    return Site(options, tmp_path, proxy)

@@ -7,71 +7,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 
 from pilotage.reasons import Reason
-from pilotage_helper import VerifyOptions
-from pilotage_helper.cli import main
-from support import acs
 from support import vectors as v
+from support.map_site import Site
 
-HELPER = """\
-[helper]
-ca_dir = {options.ca_dir}
-voms_dir = {options.voms_dir}
-verify_user = nobody
-min_uid = 1
-min_gid = 1
-"""
 DAEMON = pwd.getpwnam("daemon")
-
-
-@pytest.fixture
-def proxy(alice: v.Entity, good: acs.Ac, tmp_path: Path) -> Path:
-    path = tmp_path / "proxy.pem"
-    path.write_bytes(acs.proxy(alice, acs.value(good)).pem)
-    return path
-
-
-class Site:
-    """A configuration of one's own, with one's own files."""
-
-    def __init__(self, options: VerifyOptions, root: Path, proxy: Path) -> None:
-        self.root = root
-        self.proxy = proxy
-        self.options = options
-        self.config = root / "helper.conf"
-        self.mapfile = root / "grid-mapfile"
-        self.map('"/demo" daemon\n')
-        self.configure()
-
-    def map(self, text: str) -> None:
-        """Write the grid-mapfile."""
-        self.mapfile.write_text(text)
-
-    def configure(self, mapping: str = "", callers: str = "[caller nobody]\nvos = demo\naccounts = *\n") -> None:
-        """Write helper.conf."""
-        text = HELPER.format(options=self.options)
-        self.config.write_text(f"{text}[map]\ngrid_mapfile = {self.mapfile}\n{mapping}\n{callers}")
-
-    def run(self, *words: str) -> Result:
-        """Map the proxy."""
-        return CliRunner().invoke(main, ["map", "--config", str(self.config), *words, str(self.proxy)])
-
-    def answer(self, *words: str) -> dict[str, object]:
-        """Map the proxy and read the JSON."""
-        answer = json.loads(self.run("--json", *words).stdout)
-        assert isinstance(answer, dict)
-        return answer
-
-    def check(self, *words: str) -> Result:
-        """Check the configuration."""
-        return CliRunner().invoke(main, ["check-config", *words, str(self.config)])
-
-
-@pytest.fixture
-def site(options: VerifyOptions, tmp_path: Path, proxy: Path) -> Site:
-    return Site(options, tmp_path, proxy)
 
 
 def test_it_shows_the_account_of_the_first_attribute(site: Site) -> None:

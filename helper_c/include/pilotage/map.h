@@ -34,8 +34,10 @@ struct pil_map_request {
 	uint32_t	 min_uid;	/* below: ACCOUNT_FORBIDDEN */
 	uint32_t	 min_gid;	/* below: GROUP_FORBIDDEN */
 	uint32_t	 caller;	/* uid never mapped to; PIL_NO_ID: none */
-	uint32_t	 verifier_uid;	/* nor to this, */
+	uint32_t	 caller_gid;	/* nor to this group; */
+	uint32_t	 verifier_uid;	/* nor to this uid, */
 	uint32_t	 verifier_gid;	/* nor to this group */
+	uint32_t	 zero;
 	int64_t		 at;		/* Unix seconds, for time slots and leases */
 	char		 accounts[PIL_BOUNDS_SIZE]; /* the caller's bounds; "": any */
 	char		 expect[PIL_ACCOUNT_SIZE]; /* "": any account; else the

@@ -42,6 +42,7 @@ class CMapRequest(Pointer, Protocol):
     min_uid: int
     min_gid: int
     caller: int
+    caller_gid: int
     verifier_uid: int
     verifier_gid: int
     at: int

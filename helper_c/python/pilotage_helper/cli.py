@@ -1,7 +1,9 @@
 """The command `pilotage-helper`: show anybody what the verifier, the map and the audit file say."""
 
 import functools
+import os
 import sys
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -132,6 +134,7 @@ def map_command(
     file: BinaryIO,
 ) -> None:
     """Say which account PROXY would run under by a site's configuration, or why it would be refused."""
+    _use_the_machines_time_zone()
     site = read_site(config, any_owner=not strict)
     options = MapOptions(site, site.caller(caller), lease, account, wanted, None if at is None else int(at.timestamp()))
     identity = verify_pem(_read(file), site.verify_options(certificates, vomsdir), at)
@@ -171,6 +174,12 @@ def doctor(*, config: Path, program: Path, libexec: Path, as_json: bool) -> None
             if finding.means:
                 click.echo(f"        {finding.means}")
     sys.exit(1 if state is State.BROKEN else 0)
+
+
+def _use_the_machines_time_zone() -> None:
+    """Judge time slots as the helper does, which has no environment."""
+    if os.environ.pop("TZ", None) is not None:
+        time.tzset()
 
 
 def _read(file: BinaryIO) -> bytes:

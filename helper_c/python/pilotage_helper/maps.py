@@ -103,7 +103,7 @@ def _fill_bounds(request: "CMapRequest", options: MapOptions) -> None:
     if caller is not None:
         _fill(request.accounts, caller.accounts, 2048)
         if entry := _account(caller.name):
-            request.caller = entry.pw_uid
+            request.caller, request.caller_gid = entry.pw_uid, entry.pw_gid
         elif caller.name.isdigit():
             request.caller = int(caller.name)
     _fill(request.expect, options.account, 64)

@@ -31,7 +31,7 @@ pil_map_request_init(struct pil_map_request *request)
 	memcpy(request->tail, PIL_MAP_MAGIC, sizeof(request->tail));
 	request->version = PIL_MAP_VERSION;
 	request->size = sizeof(*request);
-	request->caller = PIL_NO_ID;
+	request->caller = request->caller_gid = PIL_NO_ID;
 	request->verifier_uid = request->verifier_gid = PIL_NO_ID;
 	request->at = time(NULL);
 	return getrandom(request->nonce, sizeof(request->nonce), 0) ==
@@ -67,17 +67,21 @@ refusal(const struct pil_map_record *record)
 }
 
 static int
+group(uint32_t gid, const struct pil_map_request *request)
+{
+	return !pil_is_special(gid) && gid >= request->min_gid &&
+	    gid != request->caller_gid && gid != request->verifier_gid;
+}
+
+static int
 groups(const struct pil_mapping *map, const struct pil_map_request *request)
 {
 	uint32_t i;
 
-	if (map->ngroups > PIL_GROUPS_MAX || pil_is_special(map->gid) ||
-	    map->gid < request->min_gid || map->gid == request->verifier_gid)
+	if (map->ngroups > PIL_GROUPS_MAX || !group(map->gid, request))
 		return 0;
 	for (i = 0; i < map->ngroups; i++)
-		if (pil_is_special(map->groups[i]) ||
-		    map->groups[i] < request->min_gid ||
-		    map->groups[i] == request->verifier_gid)
+		if (!group(map->groups[i], request))
 			return 0;
 	return pil_is_zero(map->groups + i,
 	    (PIL_GROUPS_MAX - i) * sizeof(map->groups[0]));

@@ -42,6 +42,7 @@ make_request(const struct run *run, struct pil_map_request *request)
 	request->min_uid = run->config.min_uid;
 	request->min_gid = run->config.min_gid;
 	request->caller = run->pilot.uid;
+	request->caller_gid = run->pilot.gid;
 	request->verifier_uid = run->verifier.uid;
 	request->verifier_gid = run->verifier.gid;
 	(void)snprintf(request->accounts, sizeof(request->accounts), "%s",

@@ -2,7 +2,6 @@
  * Local accounts, looked up and judged.
  */
 #include <errno.h>
-#include <grp.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +10,7 @@
 #include "base/text.h"
 #include "base/words.h"
 #include "map/account.h"
+#include "map/groups.h"
 
 #define ENTRY_MAX	(1024 * 1024)
 
@@ -66,30 +66,6 @@ look_up(const char *name, struct pil_mapping *map)
 	return reason;
 }
 
-static enum pil_reason
-judge_groups(const struct pil_task *task)
-{
-	struct pil_mapping *map = task->map;
-	int n = PIL_GROUPS_MAX, i;
-
-	if (getgrouplist(map->account, map->gid, map->groups, &n) == -1) {
-		pil_detail(map->detail, "account %s is in more than %d groups",
-		    map->account, PIL_GROUPS_MAX);
-		return PIL_GROUP_FORBIDDEN;
-	}
-	map->ngroups = (uint32_t)n;
-	for (i = 0; i < n; i++)
-		if (pil_is_special(map->groups[i]) ||
-		    map->groups[i] < task->request->min_gid ||
-		    map->groups[i] == task->request->verifier_gid) {
-			pil_detail(map->detail, "account %s is in group %u, "
-			    "which is the verifier's or below min_gid",
-			    map->account, map->groups[i]);
-			return PIL_GROUP_FORBIDDEN;
-		}
-	return PIL_OK;
-}
-
 enum pil_reason
 pil_account(const struct pil_task *task, const char *name)
 {
@@ -110,7 +86,7 @@ pil_account(const struct pil_task *task, const char *name)
 		    "verifier's", name);
 		return PIL_ACCOUNT_FORBIDDEN;
 	}
-	if ((reason = judge_groups(task)) != PIL_OK)
+	if ((reason = pil_groups_give(task)) != PIL_OK)
 		return reason;
 	if (request->accounts[0] == '\0' ||
 	    pil_word_in(request->accounts, name, pil_account_bound))

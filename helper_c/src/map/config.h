@@ -2,17 +2,33 @@
 #ifndef PILOTAGE_MAP_CONFIG_H
 #define PILOTAGE_MAP_CONFIG_H
 
+#include "map/policy.h"
 #include "pilotage/map.h"
 
+/* Of the files, NULL is one that is not configured. */
 struct pil_map_config {
 	const char	*grid_mapfile;	/* DN and FQAN lines */
+	const char	*voms_mapfile;	/* the same form; where FQANs are looked up */
+	const char	*groupmapfile;	/* FQANs to groups */
 	const char	*gridmapdir;	/* pool leases; NULL: no pools */
-	const char	*ban_file;	/* DNs and FQANs; NULL: none configured */
+	const char	*ban_file;	/* DNs and FQANs */
+	const char	*allowed_users;	/* DNs */
+	const char	*timeslots;
+	const char	*permitted_executables;
+	const char	*policy_text;	/* NULL: PIL_POLICY */
+	char		*policy_words;	/* what policy points into */
+	struct pil_policy policy;	/* each step with its file */
 	int		 any_owner;	/* files need not be root's: Python only */
 };
 
 /* Read the section. Strings live as long as the process. */
 enum pil_reason	pil_map_config_load(struct pil_map_config *, const char *path,
 		    int any_owner, char *detail);
+
+/*
+ * Make the policy from its text, give each step its file, and judge whether
+ * all of it fits together. NULL, or what is wrong.
+ */
+const char	*pil_map_config_judge(struct pil_map_config *);
 
 #endif

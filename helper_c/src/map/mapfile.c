@@ -1,22 +1,14 @@
 /*
- * The reader of grid-mapfile and ban file.
- *
- * LCMAPS reads a file up to the line that matches, so a broken line refuses
- * those below it and nobody notices one at the end. Here the whole file is
- * read each time and every broken line is told.
+ * The reader of grid-mapfile, voms-mapfile, groupmapfile, ban file and list of
+ * allowed users: one form for all.
  */
-#include <ctype.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/names.h"
-#include "base/text.h"
-#include "base/trusted.h"
 #include "base/words.h"
+#include "map/lines.h"
 #include "map/mapfile.h"
-
-#define FILE_MAX	(16 * 1024 * 1024)
 
 static int
 blank(char c)
@@ -58,17 +50,20 @@ cut_key(char **rest)
 }
 
 static int
-good_key(const char *key)
+good_key(const char *key, enum pil_mapkind kind)
 {
 	char out[PIL_CANONICAL_SIZE];
 
 	if (pil_is_dn(key))
-		return pil_dn_canonical(key, out, sizeof(out)) == 0;
-	return pil_fqan_normalise(key, out, PIL_NAME_SIZE) == 0;
+		return kind != PIL_GROUP_MAP &&
+		    pil_dn_canonical(key, out, sizeof(out)) == 0;
+	return kind != PIL_ALLOW_MAP &&
+	    pil_fqan_normalise(key, out, PIL_NAME_SIZE) == 0;
 }
 
+/* Groups come by name alone: there are no pools of groups here. */
 static int
-good_maps(char *maps)
+good_maps(char *maps, enum pil_mapkind kind)
 {
 	char name[PIL_ACCOUNT_SIZE + 1], *comment;
 	const char *p = maps;
@@ -78,7 +73,8 @@ good_maps(char *maps)
 	    (comment == maps || blank(comment[-1])))
 		*comment = '\0';
 	for (; pil_word_next(&p, name, sizeof(name)); n++) {
-		const char *bare = name[0] == '.' ? name + 1 : name;
+		const char *bare = name[0] == '.' && kind != PIL_GROUP_MAP ?
+		    name + 1 : name;
 
 		if (!pil_is_account(bare, strlen(bare)))
 			return 0;
@@ -86,28 +82,33 @@ good_maps(char *maps)
 	return n > 0;
 }
 
-/* Check one line; store its pair at *out, which never overtakes the line. */
 static int
-take_line(char *line, char **out, enum pil_mapkind kind)
+has_maps(enum pil_mapkind kind)
 {
+	return kind != PIL_BAN_MAP && kind != PIL_ALLOW_MAP;
+}
+
+/* Check one line; store its pair at the end, which never overtakes it. */
+static int
+take_line(void *arg, char *line)
+{
+	struct pil_mapfile *map = arg;
 	char *key;
 	size_t len;
 
-	while (*line == ' ' || *line == '\t')
-		line++;
-	if (*line == '\0' || *line == '#')
-		return 0;
-	if ((key = cut_key(&line)) == NULL || !good_key(key) ||
-	    (kind == PIL_GRID_MAP && !good_maps(line)))
+	if (map->end == NULL)
+		map->end = map->text;
+	if ((key = cut_key(&line)) == NULL || !good_key(key, map->kind) ||
+	    (has_maps(map->kind) && !good_maps(line, map->kind)))
 		return -1;
 	len = strlen(key) + 1;
-	memmove(*out, key, len);
-	*out += len;
-	if (kind == PIL_BAN_MAP)
+	memmove(map->end, key, len);
+	map->end += len;
+	if (!has_maps(map->kind))
 		return 0;
 	len = strlen(line) + 1;
-	memmove(*out, line, len);
-	*out += len;
+	memmove(map->end, line, len);
+	map->end += len;
 	return 0;
 }
 
@@ -115,40 +116,15 @@ enum pil_reason
 pil_mapfile_read(struct pil_mapfile *map, const char *path,
     enum pil_mapkind kind, int any_owner, char *detail)
 {
-	char broken[96] = "", *p, *end, *last, *stop;
-	size_t len, at = 0;
-	unsigned number = 0, count = 0;
+	enum pil_reason reason;
 
-	map->text = map->end = NULL;
+	map->end = NULL;
 	map->kind = kind;
-	if (pil_read_trusted(path, any_owner, FILE_MAX, &map->text, &len,
-	    detail) == -1)
-		return PIL_MAP_FILE_UNUSABLE;
-	map->end = map->text;
-	stop = map->text + len;
-	for (p = map->text; p < stop; p = end + 1) {
-		number++;
-		if ((end = memchr(p, '\n', (size_t)(stop - p))) == NULL)
-			end = stop;
-		*end = '\0';
-		last = end > p && end[-1] == '\r' ? end - 1 : end;
-		*last = '\0';
-		/* A NUL byte inside the line would hide what follows it. */
-		if (strlen(p) == (size_t)(last - p) &&
-		    take_line(p, &map->end, kind) == 0)
-			continue;
-		count++;
-		if (at < sizeof(broken) - 16)
-			at += (size_t)snprintf(broken + at,
-			    sizeof(broken) - at, " %u", number);
-	}
-	if (count == 0)
-		return PIL_OK;
-	pil_mapfile_free(map);
-	pil_detail(detail, "%s: %u broken, line%s%s%s", path, count,
-	    count > 1 ? "s" : "", broken, at >= sizeof(broken) - 16 ? " ..." :
-	    "");
-	return PIL_MAP_FILE_MALFORMED;
+	reason = pil_lines_read(path, any_owner, &map->text, take_line, map,
+	    detail);
+	if (map->end == NULL || reason != PIL_OK)
+		map->end = map->text;
+	return reason;
 }
 
 void
@@ -166,11 +142,42 @@ pil_mapfile_next(const struct pil_mapfile *map, const char **cursor,
 
 	if (*cursor != NULL)
 		p = *cursor + strlen(*cursor) + 1;
-	if (*cursor != NULL && map->kind == PIL_GRID_MAP)
+	if (*cursor != NULL && has_maps(map->kind))
 		p += strlen(p) + 1;
 	if (p >= map->end)
 		return 0;
 	*cursor = p;
-	*maps = map->kind == PIL_GRID_MAP ? p + strlen(p) + 1 : "";
+	*maps = has_maps(map->kind) ? p + strlen(p) + 1 : "";
 	return 1;
+}
+
+/* Take the escapes away: a star after a slash was meant as a component. */
+static void
+strip(char *name)
+{
+	char *out = name;
+
+	for (; *name != '\0'; name++)
+		if (*name != '\\')
+			*out++ = *name;
+	*out = '\0';
+}
+
+/*
+ * A banned DN may have wildcards, unlike a mapped one. To ban one name too many
+ * is the safe mistake, so escapes do not count there.
+ */
+int
+pil_dn_fits(const char *key, const char *dn, int wildcards)
+{
+	char left[PIL_CANONICAL_SIZE], right[PIL_CANONICAL_SIZE];
+
+	if (pil_dn_canonical(key, left, sizeof(left)) == -1 ||
+	    pil_dn_canonical(dn, right, sizeof(right)) == -1)
+		return 0;
+	if (!wildcards)
+		return strcmp(left, right) == 0;
+	strip(left);
+	strip(right);
+	return pil_glob(left, right);
 }

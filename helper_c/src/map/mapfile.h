@@ -1,5 +1,5 @@
 /*
- * The reader of grid-mapfile and ban file (glexec.md 2.1).
+ * The reader of the files that give a meaning to DNs and FQANs (glexec.md 2.1).
  */
 #ifndef PILOTAGE_MAP_MAPFILE_H
 #define PILOTAGE_MAP_MAPFILE_H
@@ -9,13 +9,15 @@
 #include "pilotage/map.h"
 
 enum pil_mapkind {
-	PIL_GRID_MAP,	/* each line names accounts or .pools */
-	PIL_BAN_MAP	/* each line is a name; what follows is not looked at */
+	PIL_GRID_MAP,	/* DNs and FQANs; each line names accounts or .pools */
+	PIL_GROUP_MAP,	/* FQANs only, and each names groups */
+	PIL_BAN_MAP,	/* each line is a name; what follows is not looked at */
+	PIL_ALLOW_MAP	/* the same, of DNs only */
 };
 
 /*
  * A file read whole: NUL-terminated strings one after the other, a key and its
- * mappings in turn, keys alone of a ban file.
+ * mappings in turn, keys alone of the two last kinds.
  */
 struct pil_mapfile {
 	char		*text;
@@ -34,5 +36,8 @@ void		pil_mapfile_free(struct pil_mapfile *);
 /* The pair after *cursor (start with NULL); 0 at the end. */
 int		pil_mapfile_next(const struct pil_mapfile *,
 		    const char **cursor, const char **maps);
+
+/* Is it the same name, or with wildcards, which cross slashes, within it? */
+int		pil_dn_fits(const char *key, const char *dn, int wildcards);
 
 #endif

@@ -1,0 +1,154 @@
+#include <sys/stat.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <pwd.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "mapping.h"
+
+struct pil_map_config options;
+struct pil_map_request request;
+struct pil_mapping result;
+int database_error;
+static char root[64], kept[8][128];
+
+int
+getpwnam_r(const char *name, struct passwd *pw, char *buf, size_t size,
+    struct passwd **found)
+{
+	static char home[] = "/home/x";
+
+	*found = NULL;
+	if (database_error != 0)
+		return database_error;
+	if (size < 100)
+		return ERANGE;
+	if (strncmp(name, "demo", 4) != 0)
+		return 0;
+	memset(pw, 0, sizeof(*pw));
+	(void)strcpy(buf, name);
+	pw->pw_name = buf;
+	pw->pw_dir = home;
+	pw->pw_gid = 5000;
+	pw->pw_uid = 20000 + (uid_t)atoi(name + 4);
+	*found = pw;
+	return 0;
+}
+
+int
+getgrnam_r(const char *name, struct group *gr, char *buf, size_t size,
+    struct group **found)
+{
+	*found = NULL;
+	if (database_error != 0)
+		return database_error;
+	if (size < 20000)
+		return ERANGE;
+	if (strncasecmp(name, "group", 5) != 0)
+		return 0;
+	memset(gr, 0, sizeof(*gr));
+	(void)strcpy(buf, name);
+	/* This database ignores case, as some do. */
+	(void)memcpy(buf, "group", 5);
+	gr->gr_name = buf;
+	gr->gr_gid = (gid_t)strtoul(name + 5, NULL, 10);
+	*found = gr;
+	return 0;
+}
+
+int
+getgrouplist(const char *user, gid_t group, gid_t *groups, int *n)
+{
+	(void)user;
+	if (*n < 2)
+		return -1;
+	groups[0] = group;
+	groups[1] = 6000;
+	*n = 2;
+	return 2;
+}
+
+const char *
+at(const char *name)
+{
+	static int turn;
+	char *path = kept[turn++ % 8];
+
+	(void)snprintf(path, sizeof(kept[0]), "%s/%s", root, name);
+	return path;
+}
+
+void
+write_file(const char *name, const char *text)
+{
+	int fd = open(at(name), O_WRONLY | O_CREAT | O_TRUNC, 0644);
+	size_t len = strlen(text);
+
+	assert_true(fd != -1);
+	assert_int_equal(write(fd, text, len), (ssize_t)len);
+	(void)close(fd);
+}
+
+void
+is_owner(const char *dn, const char *fqans)
+{
+	struct pil_identity *who = &request.who;
+	char copy[1024], *rest, *fqan;
+
+	memset(who, 0, sizeof(*who));
+	(void)snprintf(who->dn, sizeof(who->dn), "%s", dn);
+	(void)snprintf(copy, sizeof(copy), "%s", fqans);
+	for (fqan = strtok_r(copy, " ", &rest); fqan != NULL;
+	    fqan = strtok_r(NULL, " ", &rest))
+		(void)snprintf(who->fqan[who->fqan_count++],
+		    sizeof(who->fqan[0]), "%s", fqan);
+}
+
+enum pil_reason
+map_by(const char *policy)
+{
+	const char *wrong;
+
+	options.policy_text = policy;
+	free(options.policy_words);
+	if ((wrong = pil_map_config_judge(&options)) != NULL)
+		fail_msg("%s: %s", policy, wrong);
+	return pil_map(&options, &request, &result);
+}
+
+int
+set_up(void **state)
+{
+	static char map[128];
+
+	(void)state;
+	(void)strcpy(root, "/tmp/pilotage-map-XXXXXX");
+	if (mkdtemp(root) == NULL || pil_map_request_init(&request) == -1)
+		return -1;
+	request.min_uid = request.min_gid = 1000;
+	request.caller = 20050;
+	request.caller_gid = 7000;
+	request.verifier_uid = 20051;
+	request.verifier_gid = 7001;
+	database_error = 0;
+	memset(&options, 0, sizeof(options));
+	options.any_owner = 1;
+	(void)snprintf(map, sizeof(map), "%s/map", root);
+	options.grid_mapfile = map;
+	is_owner("/O=Grid/CN=a", "");
+	return 0;
+}
+
+int
+tear_down(void **state)
+{
+	char command[128];
+
+	(void)state;
+	free(options.policy_words);
+	(void)snprintf(command, sizeof(command), "rm -rf %s", root);
+	return system(command);
+}
