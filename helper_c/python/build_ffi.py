@@ -26,6 +26,7 @@ ffi.cdef("""
         int64_t at;
         int32_t skew;
         int64_t max_voms_seconds;
+        int64_t max_proxy_seconds;
         uint32_t policy;
     };
 
@@ -109,6 +110,8 @@ ffi.cdef("""
         unsigned min_uid;
         unsigned min_gid;
         unsigned clock_skew;
+        unsigned max_proxy_life;
+        unsigned max_voms_life;
         unsigned require_crl;
         unsigned refuse_limited;
         unsigned cgroup;

@@ -30,6 +30,7 @@ class Case(msgspec.Struct, frozen=True):
     proxy: Callable[[HelperRig], Path] = HelperRig.proxy
     caller: str = f"vos = demo\naccounts = {POOL}*"
     wanted: str = ""
+    more: str = ""
     groups: tuple[str, ...] = ()
 
 
@@ -147,6 +148,9 @@ CASES = [
     Case("an open hour", files={"timeslots": NOW}),
     Case("a closed hour", "TIME_SLOT_CLOSED", files={"timeslots": NEVER}),
     Case("commands that are not read", "MAP_FILE_MALFORMED", files={"permitted_executables": "bin/sh"}),
+    Case("a proxy that lives too long", "LIFETIME_TOO_LONG", more="max_proxy_lifetime_seconds = 3600"),
+    Case("attributes that live too long", "VOMS_LIFETIME", more="max_voms_lifetime_seconds = 3600"),
+    Case("lives that are short enough", more="max_proxy_lifetime_seconds = 90000\nmax_voms_lifetime_seconds = 90000"),
     Case("still the same account", account=f"{POOL}03", grid=f'"/demo/*" {POOL}03\n', wanted=f"{POOL}03"),
     Case("another account by now", "ACCOUNT_CHANGED", grid=f'"/demo/*" {POOL}03\n', wanted=f"{POOL}04"),
     Case("a lease that never was", "ACCOUNT_CHANGED", wanted=f"{POOL}03"),
@@ -191,7 +195,9 @@ def test_the_dry_run_and_the_setuid_program_agree(released: HelperRig, case: Cas
     mapping = arrange(rig, case, owner)
     with (
         rig.mapped(case.grid.replace(ME, owner)),
-        rig.configured(mapping=mapping, change=lambda text: text[: text.index("vos = ")] + case.caller + "\n"),
+        rig.configured(
+            more=case.more, mapping=mapping, change=lambda text: text[: text.index("vos = ")] + case.caller + "\n"
+        ),
     ):
         done: Outcome = rig.run(verb="map", proxy=proxy, options=words)
         said = ask_anybody(rig, proxy, words)

@@ -163,3 +163,18 @@ def test_check_config_reads_every_file_of_the_section(site: Site) -> None:
         assert f"{site.root / key}: 2 broken, lines 2 5" in site.check().stderr
         assert site.answer()["reason"] == "MAP_FILE_MALFORMED"
         site.file(key, text)
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        ("max_proxy_lifetime_seconds = 86400\nmax_voms_lifetime_seconds = 86400", ""),
+        ("max_proxy_lifetime_seconds = 3600", "LIFETIME_TOO_LONG"),
+        ("max_voms_lifetime_seconds = 3600", "VOMS_LIFETIME"),
+        ("max_voms_lifetime_seconds = 0", "HELPER_CONFIG_INVALID"),
+        ("max_proxy_lifetime_seconds = 12h", "HELPER_CONFIG_INVALID"),
+    ],
+)
+def test_a_site_bounds_the_life_of_proxies_and_attributes(site: Site, more: str, reason: str) -> None:
+    site.configure(more=more)
+    assert site.answer().get("reason", "") == reason

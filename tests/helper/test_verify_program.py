@@ -32,7 +32,7 @@ def program(stage: Path) -> Path:
 def request(pem: bytes, *, magic: bytes = MAGIC, version: int = 1, size: int | None = None) -> bytes:
     length = len(pem) if size is None else size
     now = int(time.time())
-    return struct.pack("<8sII16sqiIq", magic, version, length, NONCE, now, 300, REQUIRE_KEY, 0) + pem
+    return struct.pack("<8sII16sqiIqq", magic, version, length, NONCE, now, 300, REQUIRE_KEY, 0, 0) + pem
 
 
 def run(

@@ -40,10 +40,12 @@ class Site:
         path.write_text(text + "\n")
         return f"{key} = {path}"
 
-    def configure(self, mapping: str = "", callers: str = "[caller nobody]\nvos = demo\naccounts = *\n") -> None:
-        """Write helper.conf."""
+    def configure(
+        self, mapping: str = "", callers: str = "[caller nobody]\nvos = demo\naccounts = *\n", more: str = ""
+    ) -> None:
+        """Write helper.conf; `mapping` goes into [map], `more` into [helper]."""
         text = HELPER.format(options=self.options)
-        self.config.write_text(f"{text}[map]\ngrid_mapfile = {self.mapfile}\n{mapping}\n{callers}")
+        self.config.write_text(f"{text}{more}\n[map]\ngrid_mapfile = {self.mapfile}\n{mapping}\n{callers}")
 
     def run(self, *words: str) -> Result:
         """Map the proxy."""

@@ -30,6 +30,7 @@ struct pil_request {
 	int32_t		 skew;
 	uint32_t	 policy;
 	int64_t		 max_voms_seconds;
+	int64_t		 max_proxy_seconds;
 };
 
 /*

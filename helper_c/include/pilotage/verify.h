@@ -41,6 +41,7 @@ struct pil_verify_options {
 	int64_t		 at;		/* Unix seconds; 0: now */
 	int32_t		 skew;		/* clock skew allowed, seconds; <0: 300 */
 	int64_t		 max_voms_seconds; /* longest AC lifetime; 0: 8 days */
+	int64_t		 max_proxy_seconds; /* longest life of a proxy; 0: any */
 	uint32_t	 policy;	/* PIL_P_* */
 };
 

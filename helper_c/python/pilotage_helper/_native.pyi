@@ -17,6 +17,7 @@ class COptions(Pointer, Protocol):
     at: int
     skew: int
     max_voms_seconds: int
+    max_proxy_seconds: int
     policy: int
 
 class CIdentity(Pointer, Protocol):
@@ -80,6 +81,8 @@ class CConfig(Pointer, Protocol):
     min_uid: int
     min_gid: int
     clock_skew: int
+    max_proxy_life: int
+    max_voms_life: int
     require_crl: int
     refuse_limited: int
     cgroup: int

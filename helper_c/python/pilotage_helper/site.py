@@ -50,6 +50,8 @@ class Site(msgspec.Struct, frozen=True):
     refuse_limited: bool
     callers: tuple[Caller, ...]
     demands: Demands = Demands()
+    max_proxy_seconds: int = 0
+    max_voms_seconds: int = 0
 
     def verify_options(self, ca_dir: Path | None = None, voms_dir: Path | None = None) -> VerifyOptions:
         """Return what the setuid program asks of a proxy, perhaps against other directories."""
@@ -61,6 +63,8 @@ class Site(msgspec.Struct, frozen=True):
             require_key=True,
             require_proxy=True,
             refuse_limited=self.refuse_limited,
+            max_proxy_seconds=self.max_proxy_seconds,
+            max_voms_seconds=self.max_voms_seconds,
             host=os.uname().nodename,
         )
 
@@ -97,6 +101,8 @@ def read_site(path: Path, *, any_owner: bool) -> Site:
         skew_seconds=config.clock_skew,
         require_crl=bool(config.require_crl),
         refuse_limited=bool(config.refuse_limited),
+        max_proxy_seconds=config.max_proxy_life,
+        max_voms_seconds=config.max_voms_life,
         callers=tuple(
             Caller(native.string(config.callers[i].name), native.string(config.callers[i].accounts))
             for i in range(config.ncallers)

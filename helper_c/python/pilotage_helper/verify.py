@@ -19,7 +19,8 @@ class VerifyOptions(msgspec.Struct, frozen=True):
     """What the verifier trusts and what it insists on.
 
     `voms_dir` None means that no VO is known and all VOMS attributes are ignored.
-    `max_voms_seconds` 0 means eight days; `host` is this host's name, for attributes meant for some hosts only.
+    `max_voms_seconds` 0 means eight days, `max_proxy_seconds` 0 any life.
+    `host` is this host's name, for attributes meant for some hosts only.
     """
 
     ca_dir: Path
@@ -31,6 +32,7 @@ class VerifyOptions(msgspec.Struct, frozen=True):
     refuse_limited: bool = False
     require_signing_policy: bool = True
     max_voms_seconds: int = 0
+    max_proxy_seconds: int = 0
     host: str = ""
 
     @property
@@ -87,6 +89,7 @@ def _verify(data: bytes, options: VerifyOptions, at: datetime | None, *, is_pem:
     asked.at = _seconds(at)
     asked.skew = options.skew_seconds
     asked.max_voms_seconds = options.max_voms_seconds
+    asked.max_proxy_seconds = options.max_proxy_seconds
     asked.policy = options.policy
     who = ffi.new("struct pil_identity *")
     call = lib.pil_verify_pem if is_pem else lib.pil_verify_der

@@ -14,6 +14,7 @@
 
 #define CONFIG_MAX	(64 * 1024)
 #define MIB		(1024 * 1024)
+#define LIFE_LIMIT	(10 * 366 * 86400)
 #define SIZE_LIMIT	(1ull << 60)
 #define CALLER	"caller "
 
@@ -27,6 +28,10 @@ static const struct pil_setting helper_keys[] = {
 	{ "min_gid", PIL_NUMBER, AT(min_gid), 1, PIL_ID_MAX, { NULL } },
 	{ "term_grace_seconds", PIL_NUMBER, AT(term_grace), 0, 3600, { NULL } },
 	{ "clock_skew_seconds", PIL_NUMBER, AT(clock_skew), 0, 3600, { NULL } },
+	{ "max_proxy_lifetime_seconds", PIL_NUMBER, AT(max_proxy_life), 60,
+	    LIFE_LIMIT, { NULL } },
+	{ "max_voms_lifetime_seconds", PIL_NUMBER, AT(max_voms_life), 60,
+	    LIFE_LIMIT, { NULL } },
 	{ "syslog", PIL_WORDS, AT(syslog), 0, 2, { "no", "yes", NULL } },
 	{ "require_crl", PIL_WORDS, AT(require_crl), 0, 2, { "no", "yes", NULL } },
 	{ "limited_proxies", PIL_WORDS, AT(refuse_limited), 0, 2,

@@ -53,6 +53,7 @@ struct caller {
 struct config {
 	const char	*ca_dir, *voms_dir, *verify_user, *audit_file;
 	unsigned	 min_uid, min_gid, term_grace, clock_skew;
+	unsigned	 max_proxy_life, max_voms_life; /* seconds; 0: the verifier's */
 	unsigned	 syslog, require_crl, refuse_limited, no_new_privs;
 	unsigned	 cgroup;	/* enum cgroup_use */
 	unsigned	 namespaces;	/* enum namespaces */

@@ -59,6 +59,8 @@ make_request(const struct run *run, const struct proxy *proxy,
 	request->pem_size = (uint32_t)proxy->len;
 	request->at = time(NULL);
 	request->skew = (int32_t)run->config.clock_skew;
+	request->max_voms_seconds = run->config.max_voms_life;
+	request->max_proxy_seconds = run->config.max_proxy_life;
 	request->policy = PIL_P_REQUIRE_KEY | PIL_P_REQUIRE_PROXY;
 	if (run->config.require_crl)
 		request->policy |= PIL_P_REQUIRE_CRL;

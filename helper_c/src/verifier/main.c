@@ -101,6 +101,7 @@ answer(struct pil_verify_options *opt, const struct pil_dirs *dirs,
 	opt->skew = request.skew;
 	opt->policy = request.policy;
 	opt->max_voms_seconds = request.max_voms_seconds;
+	opt->max_proxy_seconds = request.max_proxy_seconds;
 	memcpy(record.magic, PIL_RECORD_MAGIC, sizeof(record.magic));
 	memcpy(record.tail, PIL_RECORD_MAGIC, sizeof(record.tail));
 	record.version = PIL_RECORD_VERSION;

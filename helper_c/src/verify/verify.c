@@ -133,7 +133,14 @@ static enum pil_reason
 check_policy(struct pil_verify *v)
 {
 	uint32_t policy = v->opt->policy, flags = v->who->flags;
+	int64_t life = v->who->not_after - v->who->not_before;
 
+	/* Proxies begin some minutes before they are made, for slow clocks. */
+	if ((flags & PIL_F_PROXY) && v->opt->max_proxy_seconds > 0 &&
+	    life > v->opt->max_proxy_seconds + v->skew)
+		return pil_deny(v, PIL_LIFETIME_TOO_LONG,
+		    "the proxy lives for %lld seconds, and %lld are allowed",
+		    (long long)life, (long long)v->opt->max_proxy_seconds);
 	if ((policy & PIL_P_REQUIRE_PROXY) && (flags & PIL_F_PROXY) == 0)
 		return pil_deny(v, PIL_NOT_A_PROXY,
 		    "the first certificate is not a proxy");
