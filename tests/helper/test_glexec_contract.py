@@ -76,9 +76,10 @@ def test_a_variable_that_is_set_must_be_usable(glexec: GlexecRig, name: str, val
     assert glexec.run("/bin/true", **{name: value}).code == 201
 
 
-def test_only_one_mode_is_known(glexec: GlexecRig) -> None:
+@pytest.mark.parametrize("mode", ["", "lcmaps", "lcmaps_verify_account ", "LCMAPS_GET_ACCOUNT"])
+def test_only_two_modes_are_known(glexec: GlexecRig, mode: str) -> None:
     assert glexec.run("/bin/true", GLEXEC_MODE="lcmaps_get_account").said == (0, "", "")
-    assert glexec.run("/bin/true", GLEXEC_MODE="lcmaps_verify_account").code == 201
+    assert glexec.run("/bin/true", GLEXEC_MODE=mode).code == 201
 
 
 @pytest.mark.parametrize("variable", ["GLEXEC_CLIENT_CERT", "GLEXEC_SOURCE_PROXY"])

@@ -72,7 +72,8 @@ take(struct options *options, const char *name, const char *value)
 	}
 	if (strcmp(name, "--status-fd") == 0)
 		return take_status_fd(options, value);
-	if (options->verb == VERB_MAP && strcmp(name, "--account") == 0) {
+	if ((options->verb == VERB_MAP || options->glexec) &&
+	    strcmp(name, "--account") == 0) {
 		options->account = value;
 		return strlen(value) < PIL_ACCOUNT_SIZE && *value != '\0' ?
 		    NULL : "--account is no account's name";

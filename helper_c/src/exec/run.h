@@ -29,7 +29,7 @@ struct options {
 	const char	*proxy;		/* decides who the owner is */
 	const char	*run_id;	/* cleanup: NULL for all */
 	const char	*source;	/* handed to the payload; NULL: proxy */
-	const char	*account;	/* map: the only one accepted; or NULL */
+	const char	*account;	/* map, glexec: the only one accepted; or NULL */
 	char		 job_id[129];	/* free text for the log, made clean */
 	unsigned long long bounds[NTREES]; /* as asked for; 0: not */
 	int		 no_target;	/* hand no proxy to the payload */
