@@ -12,6 +12,7 @@
 #include "map/config.h"
 
 #define CONFIG_MAX	(64 * 1024)
+#define LEASE_KEEP_MIN	60	/* seconds: no run may begin so slowly */
 
 static const struct pil_setting keys[] = {
 #define AT(field)	offsetof(struct pil_map_config, field)
@@ -25,6 +26,10 @@ static const struct pil_setting keys[] = {
 	{ "timeslots", PIL_PATH, AT(timeslots), 0, 0, { NULL } },
 	{ "permitted_executables", PIL_PATH, AT(permitted_executables), 0, 0,
 	    { NULL } },
+	{ "lease_names", PIL_WORDS, AT(lease_names), 0, 2,
+	    { "strict", "lcmaps" } },
+	{ "lease_keep_seconds", PIL_NUMBER, AT(lease_keep), LEASE_KEEP_MIN,
+	    UINT32_MAX, { NULL } },
 #undef AT
 };
 

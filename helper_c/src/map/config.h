@@ -18,6 +18,8 @@ struct pil_map_config {
 	const char	*policy_text;	/* NULL: PIL_POLICY */
 	char		*policy_words;	/* what policy points into */
 	struct pil_policy policy;	/* each step with its file */
+	unsigned	 lease_names;	/* enum pil_lease_names */
+	unsigned	 lease_keep;	/* seconds; 0: leases are never recycled */
 	int		 any_owner;	/* files need not be root's: Python only */
 };
 
