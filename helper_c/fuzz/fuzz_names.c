@@ -6,13 +6,14 @@
 
 #include "base/names.h"
 #include "fuzz.h"
-#include "map/gridmapdir.h"
+#include "map/leasename.h"
+#include "pilotage/map.h"
 
 static void
 dn(const char *name, const char *other)
 {
 	char once[PIL_CANONICAL_SIZE], twice[PIL_CANONICAL_SIZE];
-	char lease[PIL_LEASE_SIZE];
+	char lease[PIL_LEASE_SIZE], shared[PIL_LEASE_SIZE];
 	size_t i;
 
 	if (pil_dn_canonical(name, once, sizeof(once)) == -1) {
@@ -23,8 +24,11 @@ dn(const char *name, const char *other)
 		MUST(strcmp(once, twice) == 0);
 	MUST(pil_dn_equal(name, other) == pil_dn_equal(other, name));
 	(void)pil_glob(other, once);
-	if (pil_lease_name(name, "pool", lease, sizeof(lease)) == -1)
+	if (pil_lease_name(name, "pool", PIL_LEASES_STRICT, lease,
+	    sizeof(lease)) == -1)
 		return;
+	MUST(pil_lease_name(name, "pool", PIL_LEASES_LCMAPS, shared,
+	    sizeof(shared)) == 0 && shared[0] == '%' && strlen(shared) <= 255);
 	/* It becomes a file's name. */
 	MUST(lease[0] != '\0' && lease[0] != '.' && strlen(lease) <= 255);
 	for (i = 0; lease[i] != '\0'; i++)

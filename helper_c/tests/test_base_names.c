@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-#include "map/gridmapdir.h"
+#include "map/leasename.h"
 #include "base/names.h"
 
 static void
@@ -127,25 +127,46 @@ a_lease_is_one_persons(void **state)
 	(void)state;
 	for (i = 0; i < n; i++)
 		for (j = 0; j < i; j++) {
-			assert_int_equal(pil_lease_name(names[i], NULL, left,
-			    sizeof(left)), 0);
-			assert_int_equal(pil_lease_name(names[j], NULL, right,
-			    sizeof(right)), 0);
+			assert_int_equal(pil_lease_name(names[i], NULL,
+			    PIL_LEASES_STRICT, left, sizeof(left)), 0);
+			assert_int_equal(pil_lease_name(names[j], NULL,
+			    PIL_LEASES_STRICT, right, sizeof(right)), 0);
 			assert_string_not_equal(left, right);
 		}
-	assert_int_equal(pil_lease_name("/CN=a1", "demo", left, sizeof(left)),
-	    0);
+	assert_int_equal(pil_lease_name("/CN=a1", "demo",
+	    PIL_LEASES_STRICT, left, sizeof(left)), 0);
 	assert_string_equal(left, "%2f%43%4e%3da1:demo");
 	/* A name too long for a file has a digest at its end. */
 	memset(big, 'a', sizeof(big) - 1);
 	big[sizeof(big) - 1] = '\0';
 	memcpy(big, "/CN=", 4);
-	assert_int_equal(pil_lease_name(big, "demo", left, sizeof(left)), 0);
+	assert_int_equal(pil_lease_name(big, "demo", PIL_LEASES_STRICT, left,
+	    sizeof(left)), 0);
 	big[sizeof(big) - 2] = 'b';
-	assert_int_equal(pil_lease_name(big, "demo", right, sizeof(right)), 0);
+	assert_int_equal(pil_lease_name(big, "demo", PIL_LEASES_STRICT, right,
+	    sizeof(right)), 0);
 	assert_true(strlen(left) <= NAME_MAX);
 	assert_non_null(strstr(left, "%%"));
 	assert_string_not_equal(left, right);
+	/* LCMAPS's own: the DN as it is, lower-cased. */
+	assert_int_equal(pil_lease_name("/C=NL/CN=A b\\xC3", "demo:more",
+	    PIL_LEASES_LCMAPS, left, sizeof(left)), 0);
+	assert_string_equal(left,
+	    "%2fc%3dnl%2fcn%3da%20b%5cxc3:demo:more");
+}
+
+static void
+an_owner_is_told_by_every_letter(void **state)
+{
+	char left[65], right[65];
+
+	(void)state;
+	assert_int_equal(pil_lease_owner("/CN=a/Email=x", left), 0);
+	assert_int_equal(pil_lease_owner("/CN=a/emailAddress=x", right), 0);
+	assert_string_equal(left, right);
+	assert_int_equal(pil_lease_owner("/CN=A/emailAddress=x", right), 0);
+	assert_string_not_equal(left, right);
+	assert_int_equal(pil_lease_owner("a", right), -1);
 }
 
 int
@@ -157,6 +178,7 @@ main(void)
 		cmocka_unit_test(an_fqan_pattern_covers_its_own_vo_only),
 		cmocka_unit_test(a_bound_covers_what_is_below_it),
 		cmocka_unit_test(a_lease_is_one_persons),
+		cmocka_unit_test(an_owner_is_told_by_every_letter),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

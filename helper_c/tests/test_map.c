@@ -20,7 +20,9 @@
 
 #include <cmocka.h>
 
+#include "map/leasename.h"
 #include "map/map.h"
+#include "map/note.h"
 
 static char root[64], map_path[128], ban_path[128], pool_path[128];
 static int broken_database;
@@ -343,6 +345,114 @@ leases_that_contradict_are_refused(void **state)
 	assert_int_equal(map(text, "/O=d", "/vo", NULL), PIL_NO_MAPPING);
 }
 
+static void
+a_note_that_lies_costs_time_and_nothing_else(void **state)
+{
+	static const char text[] = "/vo .demo\n";
+	static const char *const lies[] = { "", "\n\n\n", "demo2",
+	    "demo2\n%2f%4f%3da:demo\n0\n", "../pool/demo2\n\n\n",
+	    "demo2\n%2f%4f%3da:demo\n"
+	    "0123456789012345678901234567890123456789012345678901234567890123\n",
+	    "demo9\n%2f%4f%3dother\n"
+	    "0123456789012345678901234567890123456789012345678901234567890123\n" };
+	char big[5000];
+	size_t i;
+
+	(void)state;
+	options.gridmapdir = pool_path;
+	write_file("pool/demo1", "", 0);
+	write_file("pool/demo2", "", 0);
+	assert_int_equal(map(text, "/O=a", "/vo", NULL), PIL_OK);
+	assert_string_equal(result.account, "demo1");
+	for (i = 0; i < sizeof(lies) / sizeof(lies[0]); i++) {
+		write_file("pool/demo1", lies[i], strlen(lies[i]));
+		/* Another's name in it refuses; it never leads elsewhere. */
+		if (map(text, "/O=a", "/vo", NULL) != PIL_OK)
+			assert_int_equal(i, 5);
+		else
+			assert_string_equal(result.account, "demo1");
+	}
+	memset(big, 'x', sizeof(big));
+	write_file("pool/demo1", big, sizeof(big));
+	assert_int_equal(map(text, "/O=a", "/vo", NULL), PIL_OK);
+	assert_string_equal(result.account, "demo1");
+	/* A lease of another service's has none, and is found all the same. */
+	assert_int_equal(link(at("pool/demo2"), at("pool/%2f%4f%3db:demo")), 0);
+	assert_int_equal(map(text, "/O=b", "/vo", NULL), PIL_OK);
+	assert_string_equal(result.account, "demo2");
+}
+
+static void
+a_list_of_free_accounts_that_lies_costs_time_and_nothing_else(void **state)
+{
+	static const char text[] = "/vo .demo\n/x .other\n";
+	static const char lies[] = "demo1\ndemo7\n../map\ndemo3\n\n%2f\nother9";
+	char name[64];
+	int i;
+
+	(void)state;
+	options.gridmapdir = pool_path;
+	write_file("pool/demo1", "", 0);
+	assert_int_equal(map(text, "/O=a", "/vo", NULL), PIL_OK);
+	/* demo1 is taken, demo7 is not there, demo3 is a directory. */
+	assert_int_equal(mkdir(at("pool/demo3"), 0755), 0);
+	write_file("pool/.pilotage.free", lies, sizeof(lies) - 1);
+	assert_int_equal(map(text, "/O=b", "/vo", NULL), PIL_POOL_EXHAUSTED);
+	write_file("pool/demo9", "", 0);
+	assert_int_equal(map(text, "/O=b", "/vo", NULL), PIL_OK);
+	assert_string_equal(result.account, "demo9");
+	/* More than the list holds, and two pools: each gets what there is. */
+	for (i = 100; i < 100 + 3 * PIL_FREE_MAX; i++) {
+		(void)snprintf(name, sizeof(name), "pool/demo%d", i);
+		write_file(name, "", 0);
+	}
+	for (i = 0; i < 3 * PIL_FREE_MAX; i++) {
+		(void)snprintf(name, sizeof(name), "/O=c%d", i);
+		assert_int_equal(map(text, name, "/x", NULL),
+		    PIL_POOL_EXHAUSTED);
+		assert_int_equal(map(text, name, "/vo", NULL), PIL_OK);
+		(void)snprintf(name, sizeof(name), "demo%d", 100 + i);
+		assert_string_equal(result.account, name);
+	}
+	assert_int_equal(map(text, "/O=d", "/vo", NULL), PIL_POOL_EXHAUSTED);
+}
+
+static void
+two_owners_never_share_a_name_as_lcmaps_writes_it(void **state)
+{
+	static const char text[] = "/vo .demo\n";
+
+	(void)state;
+	options.gridmapdir = pool_path;
+	options.lease_names = PIL_LEASES_LCMAPS;
+	write_file("pool/demo1", "", 0);
+	write_file("pool/demo2", "", 0);
+	assert_int_equal(map(text, "/O=a/CN=Ann", "/vo", NULL), PIL_OK);
+	assert_string_equal(result.lease, "%2fo%3da%2fcn%3dann:demo");
+	assert_int_equal(map(text, "/O=a/CN=ann", "/vo", NULL),
+	    PIL_POOL_LEASE_CONFLICT);
+	assert_non_null(strstr(result.detail, "only in case"));
+	request.flags = PIL_M_DRY_RUN;
+	assert_int_equal(map(text, "/O=a/CN=ann", "/vo", NULL),
+	    PIL_POOL_LEASE_CONFLICT);
+	request.flags = 0;
+	assert_int_equal(map(text, "/O=a/CN=Ann", "/vo", NULL), PIL_OK);
+	assert_string_equal(result.account, "demo1");
+	/* The note ends with the lease: the account's next owner is another. */
+	assert_int_equal(unlink(at("pool/%2fo%3da%2fcn%3dann:demo")), 0);
+	assert_int_equal(map(text, "/O=a/CN=ann", "/vo", NULL), PIL_OK);
+	assert_string_equal(result.account, "demo1");
+	assert_int_equal(map(text, "/O=a/CN=Ann", "/vo", NULL),
+	    PIL_POOL_LEASE_CONFLICT);
+	/* A lease that LCMAPS made is the first comer's. */
+	assert_int_equal(link(at("pool/demo2"),
+	    at("pool/%2fo%3da%2fcn%3dbob:demo")), 0);
+	assert_int_equal(map(text, "/O=a/CN=BOB", "/vo", NULL), PIL_OK);
+	assert_string_equal(result.account, "demo2");
+	assert_int_equal(map(text, "/O=a/CN=bob", "/vo", NULL),
+	    PIL_POOL_LEASE_CONFLICT);
+}
+
 #define CROWD	120
 
 static void
@@ -394,6 +504,9 @@ main(void)
 		TEST(accounts_that_run_nothing_are_refused),
 		TEST(a_pool_account_is_leased_once_and_found_again),
 		TEST(leases_that_contradict_are_refused),
+		TEST(a_note_that_lies_costs_time_and_nothing_else),
+		TEST(a_list_of_free_accounts_that_lies_costs_time_and_nothing_else),
+		TEST(two_owners_never_share_a_name_as_lcmaps_writes_it),
 		TEST(a_crowd_of_first_visits_gets_an_account_each),
 	};
 
