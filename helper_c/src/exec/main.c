@@ -162,7 +162,7 @@ int
 main(int argc, char **argv)
 {
 	static struct run run = { .audit_file = -1, .audit_log = -1,
-	    .front = -1, .slot = { -1, -1, -1, -1, -1 },
+	    .front = -1, .slot = { -1, -1, -1, -1, -1, -1 },
 	    .control = { -1, -1 },
 	    .cgroup = { .leaf = { { .parent = -1, .dir = -1 },
 	    { .parent = -1, .dir = -1 }, { .parent = -1, .dir = -1 },

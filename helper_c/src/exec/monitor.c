@@ -108,6 +108,9 @@ map_owner(struct run *run)
 	char detail[PIL_DETAIL_SIZE];
 	enum pil_reason reason;
 
+	if (run->options.verb != VERB_MAP &&
+	    (reason = slot_begin(run, detail)) != PIL_OK)
+		refuse(run, reason, "%s", detail);
 	if ((reason = mapper_ask(run, detail)) != PIL_OK)
 		refuse(run, reason, "%s", detail);
 }

@@ -92,6 +92,7 @@ struct slot {
 	int		 jobs;		/* RUNDIR/jobs */
 	int		 record;	/* flocked while the monitor lives */
 	int		 lock;		/* flocked while the account changes hands */
+	int		 starting;	/* flocked while recycling must wait */
 	int		 begun;		/* there is something of our own record */
 };
 

@@ -4,6 +4,9 @@
  *	RUNDIR/jobs/<run id>/record	what this run is, locked by its monitor
  *	RUNDIR/accounts/<uid>/<run id>	the same file again, for each run on it
  *	RUNDIR/accounts/<uid>/lock	held while runs come and go
+ *	RUNDIR/accounts/starting	shared by runs that may have an account
+ *					and no record there yet: while anybody
+ *					does, no lease is recycled
  *
  * A record that nobody locks belongs to a monitor that died: the kernel drops
  * the lock with the process, so no pid is ever trusted. All is root's, 0700.
@@ -93,24 +96,40 @@ enter(struct run *run)
 }
 
 static int
-take_lock(struct run *run)
+wait_lock(int dir, const char *name, int how)
 {
 	const struct timespec pause = { 0, 5 * 1000 * 1000 };
 	long long deadline = sys_now_usec() + LOCK_USEC;
-	int fd = openat(run->slot.account, "lock",
-	    O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+	int fd = openat(dir, name, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC,
+	    0600);
 
-	if (fd == -1)
-		return -1;
-	while (flock(fd, LOCK_EX | LOCK_NB) == -1) {
+	while (fd != -1 && flock(fd, how | LOCK_NB) == -1) {
 		if (errno != EWOULDBLOCK || sys_now_usec() > deadline) {
 			(void)close(fd);
 			return -1;
 		}
 		(void)nanosleep(&pause, NULL);
 	}
-	run->slot.lock = fd;
-	return 0;
+	return fd;
+}
+
+static int
+take_lock(struct run *run)
+{
+	run->slot.lock = wait_lock(run->slot.account, "lock", LOCK_EX);
+	return run->slot.lock == -1 ? -1 : 0;
+}
+
+enum pil_reason
+slot_begin(struct run *run, char *detail)
+{
+	if (slot_open(run, detail) == -1)
+		return PIL_HELPER_SYSTEM;
+	run->slot.starting = wait_lock(run->slot.accounts, "starting", LOCK_SH);
+	if (run->slot.starting != -1)
+		return PIL_OK;
+	pil_detail(detail, PILOTAGE_RUNDIR "/accounts/starting: %s", strerror(errno));
+	return PIL_HELPER_SYSTEM;
 }
 
 /* The owner as a fixed text: the digest of the DN as the verifier writes it. */
@@ -291,8 +310,6 @@ slot_take(struct run *run, char *detail)
 {
 	int living;
 
-	if (slot_open(run, detail) == -1)
-		return PIL_HELPER_SYSTEM;
 	if (enter(run) == -1) {
 		pil_detail(detail, "%s", strerror(errno));
 		return PIL_HELPER_SYSTEM;
@@ -318,7 +335,8 @@ slot_take(struct run *run, char *detail)
 		return PIL_HELPER_SYSTEM;
 	}
 	(void)close(run->slot.lock);
-	run->slot.lock = -1;
+	(void)close(run->slot.starting);
+	run->slot.lock = run->slot.starting = -1;
 	return PIL_OK;
 }
 

@@ -11,6 +11,8 @@ enum left { LEFT_NOTHING, LEFT_REMOVED, LEFT_SOME, LEFT_ALIVE, LEFT_FOREIGN };
 int		slot_open(struct run *, char *detail);
 /* Kill and remove what a run of the caller's (root's: of anybody's) left. */
 enum left	slot_clean(struct run *, const char *id);
+/* Before the owner is mapped: from now on no lease is recycled. */
+enum pil_reason	slot_begin(struct run *, char *detail);
 /*
  * Take a place on the mapped account: refused while another owner's run holds
  * one. What a run without a living monitor left there is removed first.

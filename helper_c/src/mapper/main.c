@@ -3,6 +3,8 @@
  *				on descriptor 0, one record out on 1
  * pilotage-map check-config	run by anybody: is [map] usable, and every
  *				file that it names?
+ * pilotage-map recycle		run by root's timer: end the leases that nobody
+ *				uses any more
  *
  * Exit code 0 of `answer` means that a record was written, whatever it says.
  */
@@ -13,6 +15,7 @@
 #include <unistd.h>
 
 #include "map/map.h"
+#include "mapper/recycle.h"
 #include "mapper/sandbox.h"
 
 static struct pil_map_request request;
@@ -82,6 +85,21 @@ check_config(void)
 	return 202;
 }
 
+static int
+recycle_leases(void)
+{
+	struct pil_map_config config;
+	char detail[PIL_DETAIL_SIZE];
+
+	/* Others' processes and homes cannot be looked at by anybody else. */
+	if (getuid() != 0 || geteuid() != 0)
+		die("recycle is root's");
+	if (pil_map_config_load(&config, PILOTAGE_CONFIG, 0, detail) == PIL_OK)
+		return recycle(&config);
+	(void)fprintf(stderr, "pilotage-map: %s\n", detail);
+	return 202;
+}
+
 int
 main(int argc, char **argv)
 {
@@ -91,5 +109,7 @@ main(int argc, char **argv)
 		return answer();
 	if (argc == 2 && strcmp(argv[1], "check-config") == 0)
 		return check_config();
-	die("usage: pilotage-map answer|check-config");
+	if (argc == 2 && strcmp(argv[1], "recycle") == 0)
+		return recycle_leases();
+	die("usage: pilotage-map answer|check-config|recycle");
 }

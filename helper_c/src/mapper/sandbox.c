@@ -109,13 +109,15 @@ sandbox_files(const char *writable)
 	return result;
 }
 
-int
-sandbox(const struct pil_map_config *config)
+static int
+close_sandbox(const struct pil_map_config *config, uint32_t capabilities,
+    rlim_t seconds)
 {
 	const char *leases = config != NULL ? config->gridmapdir : NULL;
 
 	if (lower(RLIMIT_CORE, 0) == -1 || lower(RLIMIT_NOFILE, 64) == -1 ||
-	    lower(RLIMIT_CPU, 5) == -1 || lower(RLIMIT_FSIZE, 4096) == -1)
+	    lower(RLIMIT_CPU, seconds) == -1 ||
+	    lower(RLIMIT_FSIZE, 4096) == -1)
 		return -1;
 #ifndef __SANITIZE_ADDRESS__
 	if (lower(RLIMIT_AS, (rlim_t)1024 * 1024 * 1024) == -1)
@@ -123,7 +125,19 @@ sandbox(const struct pil_map_config *config)
 #endif
 	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == -1 ||
 	    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == -1 ||
-	    keep_capabilities(0) == -1)
+	    keep_capabilities(capabilities) == -1)
 		return -1;
 	return sandbox_files(leases) == -1 ? -1 : sandbox_calls();
+}
+
+int
+sandbox(const struct pil_map_config *config)
+{
+	return close_sandbox(config, 0, 5);
+}
+
+int
+sandbox_recycler(const struct pil_map_config *config)
+{
+	return close_sandbox(config, 1u << CAP_DAC_READ_SEARCH, 120);
 }

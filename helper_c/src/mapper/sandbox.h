@@ -10,6 +10,12 @@
  */
 int	sandbox(const struct pil_map_config *);
 
+/*
+ * The same for verb recycle, which has read no request: it may look into
+ * everybody's files, and has more time.
+ */
+int	sandbox_recycler(const struct pil_map_config *);
+
 /* Its parts. */
 int	sandbox_files(const char *writable);
 int	sandbox_calls(void);

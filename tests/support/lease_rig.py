@@ -1,0 +1,154 @@
+"""Leases of the installed helper: ask its mapper without a monitor, age them, recycle them in a world of one's own."""
+
+import contextlib
+import os
+import pwd
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from pilotage.reasons import Reason
+from pilotage_helper._native import ffi, lib
+from support.helper_rig import ANALYSIS, HelperRig
+
+MONTH = 30 * 86400
+KEEP = f"lease_keep_seconds = {MONTH}"
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What the mapper said of one owner."""
+
+    reason: str
+    account: str
+    lease: str
+    detail: str
+
+
+class Question:
+    """One request to `pilotage-map answer`, as the monitor makes it, and the process that answers it."""
+
+    def __init__(self, rig: HelperRig, dn: str, *, fqan: str = ANALYSIS, program: Sequence[str] = ()) -> None:
+        self._request = ffi.new("struct pil_map_request *")
+        assert lib.pil_map_request_init(self._request) == 0
+        self._request.min_uid = self._request.min_gid = 1000
+        ffi.memmove(self._request.who.dn, dn.encode(), len(dn))
+        ffi.memmove(self._request.who.fqan[0], fqan.encode(), len(fqan))
+        self._request.who.fqan_count = 1
+        self.dn = dn
+        words = [*program, str(rig.mapper), "answer"]
+        self.process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+
+    def send(self) -> None:
+        """Write the request; the mapper begins when it has all of it."""
+        assert self.process.stdin
+        with contextlib.suppress(BrokenPipeError), self.process.stdin as pipe:
+            pipe.write(bytes(ffi.buffer(self._request)))
+
+    def answer(self) -> Answer | None:
+        """Read the record and check it as the monitor does; None: it died."""
+        assert self.process.stdout
+        with self.process.stdout as pipe:
+            data = pipe.read()
+        if self.process.wait() != 0:
+            return None
+        record = ffi.new("struct pil_map_record *")
+        assert len(data) == ffi.sizeof(record[0])
+        ffi.memmove(record, data, len(data))
+        assert lib.pil_map_record_check(record, len(data), self._request) == 0
+        texts = (ffi.string(field).decode() for field in (record.map.account, record.map.lease, record.map.detail))
+        return Answer(Reason(record.reason).name if record.reason else "", *texts)
+
+
+def ask(rig: HelperRig, dn: str) -> Answer:
+    """Map one owner by the real program."""
+    question = Question(rig, dn)
+    question.send()
+    answer = question.answer()
+    assert answer
+    return answer
+
+
+def leases(rig: HelperRig) -> dict[str, str]:
+    """Every lease with its account; the links themselves are checked."""
+    accounts: dict[int, str] = {}
+    owners: dict[int, list[str]] = {}
+    for path in rig.gridmapdir.glob("[!.]*"):
+        inode = path.lstat().st_ino
+        if path.name.startswith("%"):
+            owners.setdefault(inode, []).append(path.name)
+        else:
+            accounts[inode] = path.name
+    assert all(len(names) == 1 for names in owners.values()), "two leases on one account"
+    return {names[0]: accounts.get(inode, "") for inode, names in owners.items()}
+
+
+def age(rig: HelperRig, seconds: float = 2 * MONTH) -> None:
+    """Let every lease have been used so long ago."""
+    for name in leases(rig):
+        os.utime(rig.gridmapdir / name, times=(time.time(), time.time() - seconds))
+
+
+class World:
+    """Namespaces with empty shared directories and no System V objects, so that other sessions' do not count."""
+
+    def __init__(self, rig: HelperRig) -> None:
+        self.rig = rig
+        mounts = "for d in /tmp /var/tmp /dev/shm /var/spool; do mount -t tmpfs none $d; done"
+        script = f"{mounts} && echo ready && exec sleep 600"
+        words = ["unshare", "--mount", "--ipc", "sh", "-ec", script]
+        self.holder = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+        assert self.holder.stdout
+        assert self.holder.stdout.readline() == "ready\n"
+
+    def enter(self, *words: str) -> list[str]:
+        """The command line that runs the words in there."""
+        return ["nsenter", "-t", str(self.holder.pid), "-m", "-i", "--", *words]
+
+    def as_account(self, account: str, script: str) -> None:
+        """Run a script of the account's in there."""
+        entry = pwd.getpwnam(account)
+        ids = ["setpriv", f"--reuid={entry.pw_uid}", f"--regid={entry.pw_gid}", "--clear-groups"]
+        subprocess.run(self.enter(*ids, "/usr/bin/python3", "-c", script), check=True, timeout=30)
+
+    def root(self, script: str) -> None:
+        """Run a shell script of root's in there."""
+        subprocess.run(self.enter("sh", "-ec", script), check=True, timeout=30)
+
+    def recycle(self, *program: str) -> dict[str, str]:
+        """Run the verb; each account whose lease was due, with "" or why it is kept."""
+        words = self.enter(*program, str(self.rig.mapper), "recycle")
+        done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
+        assert (done.returncode, done.stderr) == (0, "")
+        found = {}
+        for line in done.stdout.splitlines():
+            word, account, rest = line.split(" ", 2)
+            found[account] = rest.partition(": ")[2] if word == "kept" else ""
+        return found
+
+    def close(self) -> None:
+        """End it."""
+        self.holder.kill()
+        self.holder.communicate()
+
+
+@contextlib.contextmanager
+def world(rig: HelperRig) -> Iterator[World]:
+    """Make a world, and one run, so that there is a place for runs."""
+    rig.release_all()
+    assert rig.run("/usr/bin/true", proxy=rig.proxy(2)).code == 0
+    rig.release_all()
+    made = World(rig)
+    try:
+        with rig.configured(mapping=KEEP):
+            yield made
+    finally:
+        made.close()
+        rig.release_all()
+
+
+def home(account: str) -> Path:
+    """The account's home."""
+    return Path(pwd.getpwnam(account).pw_dir)
