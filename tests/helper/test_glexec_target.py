@@ -211,7 +211,7 @@ def other_accounts_home(glexec: GlexecRig, folder: Path) -> Path:
 
 
 PLANTS: dict[str, Callable[[GlexecRig, Path], Path]] = {
-    "symlink to /etc/passwd": link_to("/etc/passwd"),
+    "symlink to a file of root's": link_to("/etc/hosts"),
     "symlink to nothing": link_to("/opt/new-file-of-the-attack"),
     "symlink to /dev/null": link_to("/dev/null"),
     "symlink as a step": folder_link,
@@ -222,7 +222,7 @@ PLANTS: dict[str, Callable[[GlexecRig, Path], Path]] = {
     "file of another account": other_accounts_file,
     "hard link to the pilot's file": hard_link_to_the_pilots,
     "home of another account": other_accounts_home,
-    "root's file": lambda glexec, folder: Path("/etc/passwd"),
+    "root's file": lambda glexec, folder: Path("/etc/hosts"),
     "root's new file": lambda glexec, folder: Path("/etc/new-file-of-the-attack"),
     "root's folder": lambda glexec, folder: Path("/root"),
     "the root folder": lambda glexec, folder: Path("/"),
@@ -249,7 +249,7 @@ def test_a_hostile_target_is_refused_and_nothing_is_touched(glexec: GlexecRig, n
     account = glexec.account()
     folder = glexec.folder(0o777)
     target = PLANTS[name](glexec, folder)
-    watched = [folder, Path("/etc/passwd"), glexec.rig.etc, glexec.rig.prefix / "proxies", glexec.rig.prefix / "home"]
+    watched = [folder, Path("/etc/hosts"), glexec.rig.etc, glexec.rig.prefix / "proxies", glexec.rig.prefix / "home"]
     before = state(*watched)
     done = glexec.run("/bin/echo", "ran", GLEXEC_TARGET_PROXY=str(target))
     assert (done.code, done.out) == (201, "")
