@@ -19,7 +19,7 @@ set(CPACK_PACKAGE_VENDOR Pilotage)
 set(CPACK_PACKAGE_CONTACT "The Pilotage developers <pilotage@localhost>")
 set(CPACK_PACKAGE_DESCRIPTION_SUMMARY "runs grid payloads as their owners' local accounts")
 set(CPACK_DEBIAN_PACKAGE_DESCRIPTION "The setuid program pilotage-exec verifies a grid proxy, maps its owner to a local
-account and runs a payload there; with its verifier, its mapper and glexec. It refuses everybody until
+account and runs a payload there; with its keeper, its verifier, its mapper and glexec. It refuses everybody until
 /etc/pilotage/helper.conf is written.")
 set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
 set(CPACK_DEBIAN_PACKAGE_SECTION net)

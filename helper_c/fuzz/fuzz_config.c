@@ -1,7 +1,7 @@
 /* helper.conf, and what must hold of every configuration that is taken. */
-#include "exec/config.c"
+#include "keep/config.c"
 
-#include "exec/bounds.h"
+#include "keep/bounds.h"
 #include "fuzz.h"
 
 static void

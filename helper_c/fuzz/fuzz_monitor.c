@@ -17,7 +17,7 @@ static int said = -1;
 
 #include "exec/tell.c"
 #include "exec/front.c"
-#include "exec/watch.c"
+#include "keep/watch.c"
 
 #include <fcntl.h>
 
@@ -74,15 +74,17 @@ static void
 front_hears_monitor(int peer, const uint8_t *data, size_t len)
 {
 	char text[2 * PIL_LINE_MAX];
+	struct heard heard = { .code = -1 };
+	struct call call = { .options = { .status_fd = said } };
 	ssize_t n;
-	int code = -1;
 
 	if (len > 2 * sizeof(struct message))
 		len = 2 * sizeof(struct message);
 	MUST(ftruncate(said, 0) == 0 && lseek(said, 0, SEEK_SET) == 0);
 	MUST(send(run.front, data, len, 0) == (ssize_t)len);
-	(void)hear(&run, peer, &code);
-	MUST(code >= -1 && code <= 255);
+	(void)hear(&call, peer, &heard);
+	MUST(heard.code >= -1 && heard.code <= 255);
+	MUST(heard.any || heard.code == -1);
 	n = pread(said, text, sizeof(text), 0);
 	MUST(n >= 0 && n < (ssize_t)sizeof(text));
 	/* A refusal is told twice, in words and as JSON, each one line. */
@@ -101,7 +103,6 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 		said = memfd_create("said", 0);
 		run.payload.pidfd = run.init.pidfd = -1;
 	}
-	run.options.status_fd = said;
 	MUST(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) == 0);
 	run.front = pair[1];
 	if (data[0] == 'm')

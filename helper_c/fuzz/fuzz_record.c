@@ -7,7 +7,7 @@
  */
 #include <string.h>
 
-#include "exec/bounds.h"
+#include "keep/bounds.h"
 #include "fuzz.h"
 
 #define NOW	1800000000

@@ -131,8 +131,8 @@ ffi.set_source(
     "pilotage_helper._native",
     """
     #include <base/names.h>
-    #include <exec/bounds.h>
-    #include <exec/config.h>
+    #include <keep/bounds.h>
+    #include <keep/config.h>
     #include <map/map.h>
     #include <pilotage/verify.h>
     """,

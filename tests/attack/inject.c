@@ -2,10 +2,10 @@
  * Run a program as an unprivileged account and let one of its system calls
  * fail (helper.md, head of section 3).
  *
- *	inject EXE REPORT ERRNO WHICH UID GID[,GID...] PROGRAM [ARG ...]
+ *	inject EXE[,EXE...] REPORT ERRNO WHICH UID GID[,GID...] PROGRAM [ARG ...]
  *
  * Root installs a seccomp filter without no_new_privs, so that a set-user-id
- * PROGRAM still becomes root. Each call of a process whose program is EXE is
+ * PROGRAM still becomes root. Each call of a process whose program is an EXE is
  * written to REPORT as "P.K NAME": the K-th call of the P-th such process.
  * The calls that WHICH names fail with ERRNO: "P.K", a system call's number,
  * or "NUMBER:ARG=VALUE"; "-" lets all pass. Ends when every process is gone,
@@ -138,7 +138,9 @@ is_ours(pid_t pid, const char *exe)
 	if ((n = readlink(path, found, sizeof(found) - 1)) == -1)
 		return 0;
 	found[n] = '\0';
-	return strcmp(found, exe) == 0;
+	/* One word of the list, and not the beginning of a longer one. */
+	exe = strstr(exe, found);
+	return exe != NULL && (exe[n] == ',' || exe[n] == '\0');
 }
 
 static void

@@ -14,7 +14,8 @@ ERRORS = (errno.ENOSYS, errno.EPERM, errno.EAGAIN, errno.EMFILE)
 # What the helper asks for before or instead of the step that needs privilege: a file, a record, an account.
 NOT_AUTHORISED = {
     *("CALLER_NOT_ALLOWED", "ACCOUNT_UNKNOWN", "ACCOUNT_IN_USE", "HOME_UNUSABLE"),
-    *("VERIFIER_FAILED", "VERIFIER_RECORD", "MAP_FILE_UNUSABLE", "POOL_UNUSABLE", "POOL_LEASE_CONFLICT"),
+    *("VERIFIER_FAILED", "VERIFIER_RECORD", "MAPPER_FAILED", "MAPPER_RECORD"),
+    *("MAP_FILE_UNUSABLE", "POOL_UNUSABLE", "POOL_LEASE_CONFLICT"),
 }
 CALLERS_MISTAKE = {"PROXY_FILE_UNUSABLE", "COMMAND_UNUSABLE", "TARGET_PROXY_UNUSABLE", "HELPER_USAGE"}
 
@@ -72,7 +73,7 @@ def test_whichever_call_fails_nothing_goes_wrong_and_nothing_is_left(injector: I
 PRIVILEGED = [
     *("setgroups", "setresgid", "setresuid", "capset", "prctl", "chdir", "fchdir", "setsid", "setpgid"),
     *("socketpair", "clone", "clone3", "pipe2", "close_range", "dup3", "execve", "signalfd4", "getrandom"),
-    *("mkdirat", "linkat", "flock", "keyctl", "pidfd_open", "pidfd_send_signal"),
+    *("mkdirat", "linkat", "flock", "keyctl", "pidfd_open", "pidfd_send_signal", "memfd_create", "dup2"),
 ]
 # A call that a kernel may lack, or a container may bar, has another way; the run is a whole one.
 OTHER_WAY = {

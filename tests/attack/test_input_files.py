@@ -117,8 +117,11 @@ def test_the_proxy_is_opened_once_and_no_other_path_of_the_caller_is(rig: Helper
     assert {match for match in re.findall(r"\b(?:kill|tkill)\((-?\d+)", text) if int(match) > 0} <= killable(text)
     # The C library changes the mode of an open descriptor in this way, here as the account.
     assert not re.search(r'\b(chmod|chown)\((?!"/proc/self/fd/)', text)
+    # Nothing of the caller's words or variables is the keeper's.
+    assert re.search(re.escape(f'execve("{rig.keeper}", ["pilotage-keep"], ') + r"0x\w+ /\* 0 vars \*/\)", text)
     programs = re.findall(r'execve\("([^"]+)"', text)
     assert programs[1:] == [
+        str(rig.keeper),
         str(rig.verifier),
         str(rig.mapper),
         "/usr/bin/id",

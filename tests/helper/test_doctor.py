@@ -236,5 +236,10 @@ def test_an_installation_as_it_should_be_has_nothing_broken(rig: HelperRig) -> N
     finally:
         os.chown(sweeper, 0, 0)
         sweeper.chmod(0o755)
+    try:
+        rig.keeper.chmod(0o755)
+        assert f"BROKEN  {rig.keeper}: mode 0755, not 0700\n" in CliRunner().invoke(main, words).output
+    finally:
+        rig.keeper.chmod(0o700)
     with rig.configured(change=lambda text: text.replace("[map]", "[map]\nfrobnicate = 1")):
         assert "BROKEN  configuration: " in CliRunner().invoke(main, words).output

@@ -25,7 +25,10 @@ OURS = f"pgt{os.getpid()}-"
 PILOT, SECOND_PILOT, VERIFIER, EXTRA_GROUP = (f"{OURS}{name}" for name in ("pilot", "pilot2", "verify", "extra"))
 POOL = f"{OURS}pool"
 POOL_SIZE = 12
-LIBEXEC = ("pilotage-verify", "pilotage-map", "pilotage-sweep", "pilotage-control")
+LIBEXEC = {
+    **dict.fromkeys(("pilotage-verify", "pilotage-map", "pilotage-sweep", "pilotage-control"), 0o755),
+    "pilotage-keep": 0o700,
+}
 ANALYSIS = "/demo/Role=analysis"
 CONFIG = """\
 [helper]
@@ -89,6 +92,7 @@ class HelperRig:
         self.log = prefix / "log" / "helper.jsonl"
         self.rundir = prefix / "run"
         self.program = prefix / "sbin" / "pilotage-exec"
+        self.keeper = prefix / "libexec" / "pilotage-keep"
         self.verifier = prefix / "libexec" / "pilotage-verify"
         self.mapper = prefix / "libexec" / "pilotage-map"
         self.config = self.etc / "helper.conf"
@@ -132,7 +136,7 @@ class HelperRig:
             subprocess.run(words, check=True, capture_output=True, timeout=300)
         for name, target, mode in (
             ("pilotage-exec", self.program, 0o4711),
-            *((name, self.verifier.with_name(name), 0o755) for name in LIBEXEC),
+            *((name, self.verifier.with_name(name), mode) for name, mode in LIBEXEC.items()),
         ):
             shutil.copyfile(tree / "helper_c" / name, target)
             target.chmod(mode)

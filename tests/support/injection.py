@@ -61,7 +61,8 @@ class Injector:
         """Run the witness as a payload; the calls that `which` names fail."""
         rig = self.rig
         groups = ",".join(str(gid) for gid in rig.groups)
-        program = [rig.attack("inject"), rig.program, self.report, error, which, rig.pilot.pw_uid, groups]
+        exes = f"{rig.program},{rig.keeper}"
+        program = [rig.attack("inject"), exes, self.report, error, which, rig.pilot.pw_uid, groups]
         return rig.run(self.witness, user="root", program=[str(word) for word in program], seconds=seconds)
 
     def calls(self) -> list[Call]:

@@ -3,7 +3,7 @@
  * (glexec.md section 2) and the policy of helper.conf's [map].
  *
  * One request gives one answer, both of fixed size and without pointers:
- * pilotage-exec asks pilotage-map through pipes, Python asks the same code
+ * pilotage-keep asks pilotage-map through pipes, Python asks the same code
  * through cffi. libc only.
  */
 #ifndef PILOTAGE_MAP_H

@@ -1,6 +1,6 @@
 /*
  * The fixed-size record that pilotage-verify writes to its standard output and
- * pilotage-exec checks before it believes a byte of it (helper.md C10).
+ * pilotage-keep checks before it believes a byte of it (helper.md C10).
  */
 #ifndef PILOTAGE_RECORD_H
 #define PILOTAGE_RECORD_H

@@ -1,6 +1,6 @@
 /*
  * VOMS FQANs: normalised, and compared with a bound. Patterns are in pattern.c,
- * which the setuid program does not link.
+ * which no privileged program links.
  */
 #include <string.h>
 

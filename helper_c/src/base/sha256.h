@@ -1,4 +1,4 @@
-/* SHA-256 (FIPS 180-4): the setuid program digests proxies without libcrypto. */
+/* SHA-256 (FIPS 180-4): pilotage-keep digests proxies without libcrypto. */
 #ifndef PILOTAGE_BASE_SHA256_H
 #define PILOTAGE_BASE_SHA256_H
 

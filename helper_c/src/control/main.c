@@ -20,8 +20,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "exec/order.h"
-#include "exec/tell.h"
+#include "privsep/message.h"
+#include "privsep/order.h"
 
 #define ANSWER_SECONDS	30
 

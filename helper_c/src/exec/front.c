@@ -16,59 +16,43 @@
 #include <unistd.h>
 
 #include "exec/front.h"
-#include "exec/proxyfile.h"
-#include "exec/switch.h"
-#include "exec/sys.h"
 #include "exec/tell.h"
-
-static const int relayed[] = { SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1,
-    SIGUSR2, SIGCONT };
-
-#define NRELAYED	(sizeof(relayed) / sizeof(relayed[0]))
-
-int
-front_relays(int sig)
-{
-	size_t i;
-
-	for (i = 0; i < NRELAYED; i++)
-		if (relayed[i] == sig)
-			return 1;
-	return 0;
-}
+#include "privsep/message.h"
+#include "privsep/switch.h"
+#include "privsep/sys.h"
 
 /*
  * A descriptor that tells the caller's end. Where there is none (the caller is
  * in another PID namespace) the kernel kills us then, which the monitor sees.
  */
 static int
-watch_caller(const struct run *run)
+watch_caller(const struct call *call)
 {
-	int fd = sys_pidfd_open(run->parent);
+	int fd = sys_pidfd_open(call->parent);
 
 	if (fd == -1)
 		(void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
 	/* It may have ended before, and then this is not its descriptor. */
-	if (getppid() != run->parent)
+	if (getppid() != call->parent)
 		_exit(202);
 	return fd;
 }
 
 static int
-become_front(struct run *run, int *signals)
+become_front(const struct call *call, int *signals)
 {
 	sigset_t set;
-	size_t i;
+	int sig;
 
-	proxyfile_forget(run);
-	if (sys_let_go(STDIN_FILENO, run->options.verb == VERB_RUN ?
+	if (sys_let_go(STDIN_FILENO, call->options.verb == VERB_RUN ?
 	    STDOUT_FILENO : STDIN_FILENO) == -1)
 		return -1;
 	(void)sigemptyset(&set);
-	for (i = 0; i < NRELAYED; i++)
-		(void)sigaddset(&set, relayed[i]);
+	for (sig = 1; sig < _NSIG; sig++)
+		if (message_relays(sig))
+			(void)sigaddset(&set, sig);
 	*signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-	if (*signals == -1 || switch_to_caller(run) == -1)
+	if (*signals == -1 || switch_to_caller(&call->pilot) == -1)
 		return -1;
 	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 }
@@ -85,9 +69,14 @@ relay(int signals, int monitor)
 	}
 }
 
+struct heard {
+	int	any;		/* the monitor has said something */
+	int	code;		/* to end with; -1: not said yet */
+};
+
 /* 0 when the monitor has closed its end. */
 static int
-hear(const struct run *run, int monitor, int *code)
+hear(const struct call *call, int monitor, struct heard *heard)
 {
 	struct message message;
 	ssize_t n;
@@ -101,28 +90,30 @@ hear(const struct run *run, int monitor, int *code)
 	if (n < (ssize_t)offsetof(struct message, text))
 		return 0;
 	message.text[sizeof(message.text) - 1] = '\0';
+	heard->any = 1;
 	if (message.kind == MESSAGE_EXIT || message.kind == MESSAGE_REFUSED)
-		*code = message.code;
+		heard->code = message.code;
 	if (message.kind != MESSAGE_EXIT)
-		tell_caller(&message, run->options.status_fd);
+		tell_caller(&message, call->options.status_fd);
 	return 1;
 }
 
 void
-front(struct run *run, int monitor, pid_t pid)
+front(const struct call *call, int monitor, pid_t pid)
 {
 	struct pollfd fds[3] = { { .events = POLLIN }, { .events = POLLIN },
 	    { .events = POLLIN } };
 	struct message lost = { .kind = MESSAGE_REFUSED, .code = 202,
 	    .number = PIL_HELPER_SYSTEM };
-	int code = -1, signals, status = 0;
+	struct heard heard = { .code = -1 };
+	int signals, status = 0;
 
 	/* Closing the socket is what tells the monitor. */
-	if (become_front(run, &signals) == -1)
+	if (become_front(call, &signals) == -1)
 		_exit(202);
 	fds[0].fd = monitor;
 	fds[1].fd = signals;
-	fds[2].fd = watch_caller(run);
+	fds[2].fd = watch_caller(call);
 	for (;;) {
 		if (poll(fds, 3, -1) == -1 && errno != EINTR)
 			break;
@@ -130,20 +121,24 @@ front(struct run *run, int monitor, pid_t pid)
 			_exit(202);
 		if (fds[1].revents & POLLIN)
 			relay(signals, monitor);
-		if (fds[0].revents != 0 && !hear(run, monitor, &code))
+		if (fds[0].revents != 0 && !hear(call, monitor, &heard))
 			break;
 	}
 	/* Waiting puts the payload's time on the caller's account. */
 	while (waitpid(pid, &status, 0) == -1 && errno == EINTR)
 		;
-	/* The monitor ends with the code too, if its message did not come. */
-	if (code == -1 && WIFEXITED(status) && WEXITSTATUS(status) != 202)
-		code = WEXITSTATUS(status);
-	if (code == -1) {
+	/*
+	 * The monitor ends with the code too, if its message did not come. One
+	 * that never spoke may have failed before its first line of code.
+	 */
+	if (heard.code == -1 && heard.any && WIFEXITED(status) &&
+	    WEXITSTATUS(status) != 202)
+		heard.code = WEXITSTATUS(status);
+	if (heard.code == -1) {
 		(void)snprintf(lost.text, sizeof(lost.text),
 		    "the monitor process was lost");
-		tell_caller(&lost, run->options.status_fd);
-		code = 202;
+		tell_caller(&lost, call->options.status_fd);
+		heard.code = 202;
 	}
-	_exit(code);
+	_exit(heard.code);
 }

@@ -11,7 +11,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -19,8 +18,8 @@
 
 #include "base/text.h"
 #include "exec/inherit.h"
-#include "exec/switch.h"
-#include "exec/sys.h"
+#include "privsep/switch.h"
+#include "privsep/sys.h"
 
 #define MIB	(1024ul * 1024ul)
 
@@ -166,7 +165,7 @@ static const struct {
 };
 
 enum pil_reason
-inherit_limits(struct run *run, char *detail)
+inherit_limits(struct call *call, char *detail)
 {
 	struct rlimit limit;
 	size_t i;
@@ -174,13 +173,13 @@ inherit_limits(struct run *run, char *detail)
 
 	for (resource = 0; resource < (int)RLIM_NLIMITS; resource++)
 		if (getrlimit((__rlimit_resource_t)resource,
-		    &run->limits[resource]) == -1)
+		    &call->limits[resource]) == -1)
 			return PIL_HELPER_SYSTEM;
 	for (i = 0; i < sizeof(needs) / sizeof(needs[0]); i++) {
 		__rlimit_resource_t which =
 		    (__rlimit_resource_t)needs[i].resource;
 
-		limit = run->limits[needs[i].resource];
+		limit = call->limits[needs[i].resource];
 		if (limit.rlim_max < needs[i].minimum)
 			limit.rlim_max = needs[i].minimum;
 		limit.rlim_cur = limit.rlim_max;
@@ -191,7 +190,7 @@ inherit_limits(struct run *run, char *detail)
 		    (unsigned long long)needs[i].minimum);
 		return PIL_HELPER_LIMITS;
 	}
-	limit = run->limits[RLIMIT_CORE];
+	limit = call->limits[RLIMIT_CORE];
 	limit.rlim_cur = 0;
 	if (setrlimit(RLIMIT_CORE, &limit) == -1 ||
 	    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == -1) {
@@ -199,64 +198,4 @@ inherit_limits(struct run *run, char *detail)
 		return PIL_HELPER_SYSTEM;
 	}
 	return PIL_OK;
-}
-
-int
-inherit_restore_limits(const struct run *run)
-{
-	int resource;
-
-	for (resource = 0; resource < (int)RLIM_NLIMITS; resource++)
-		if (resource != RLIMIT_CORE &&
-		    setrlimit((__rlimit_resource_t)resource,
-		    &run->limits[resource]) == -1)
-			return -1;
-	return 0;
-}
-
-static int
-write_oom_score(int score)
-{
-	char text[16];
-	int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC), failed;
-
-	if (fd == -1)
-		return -1;
-	(void)snprintf(text, sizeof(text), "%d", score);
-	failed = sys_write_all(fd, text, strlen(text));
-	(void)close(fd);
-	return failed;
-}
-
-/*
- * The monitor must outlive the payload, so it does not keep a bad share of
- * the machine. A real-time process may be limited so that it is killed for
- * working (RLIMIT_RTTIME); nobody gets such a class from us.
- */
-void
-inherit_share(struct run *run)
-{
-	const struct sched_param none = { 0 };
-	int policy = sched_getscheduler(0);
-	FILE *file = fopen("/proc/self/oom_score_adj", "re");
-
-	if (file != NULL && fscanf(file, "%d", &run->oom_score) == 1 &&
-	    run->oom_score > 0)
-		(void)write_oom_score(0);
-	if (file != NULL)
-		(void)fclose(file);
-	if (policy == SCHED_FIFO || policy == SCHED_RR)
-		(void)sched_setscheduler(0, SCHED_OTHER, &none);
-	run->nice = getpriority(PRIO_PROCESS, 0);
-	if (run->nice > 0)
-		(void)setpriority(PRIO_PROCESS, 0, 0);
-}
-
-/* As root still: then the account cannot take it back. */
-int
-inherit_restore_share(const struct run *run)
-{
-	if (run->oom_score > 0 && write_oom_score(run->oom_score) == -1)
-		return -1;
-	return run->nice > 0 ? setpriority(PRIO_PROCESS, 0, run->nice) : 0;
 }

@@ -2,11 +2,13 @@
  * The command line. Strings are kept as pointers; none of them is used before
  * the caller is known, and none but the proxies' paths is ever opened.
  */
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "exec/options.h"
+#include "pilotage/map.h"
 
 #define ARGUMENTS_MAX	(1024 * 1024)
 

@@ -2,7 +2,7 @@
 #ifndef PILOTAGE_EXEC_OPTIONS_H
 #define PILOTAGE_EXEC_OPTIONS_H
 
-#include "exec/run.h"
+#include "privsep/call.h"
 
 /* Bytes of a list of strings. */
 size_t		options_size(char **);

@@ -1,53 +1,20 @@
 /*
- * How a run speaks to its caller, and its last words.
+ * How pilotage-exec speaks to its caller, as the caller. Only the front, or
+ * the process before the split, writes to the caller's descriptors (helper.md
+ * A16).
  */
-#include <sys/socket.h>
-
 #include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "exec/aide.h"
-#include "exec/audit.h"
-#include "exec/cgroup.h"
-#include "exec/glexec.h"
-#include "exec/slot.h"
-#include "exec/switch.h"
-#include "exec/sys.h"
+#include "base/text.h"
 #include "exec/tell.h"
+#include "privsep/switch.h"
+#include "privsep/sys.h"
 
 #define CALLER_USEC	1000000		/* how long a full pipe is waited for */
-
-int
-tell_code(enum pil_reason reason)
-{
-	switch (reason) {
-	case PIL_HELPER_USAGE:
-	case PIL_PROXY_FILE_UNUSABLE:
-	case PIL_TARGET_PROXY_UNUSABLE:
-	case PIL_COMMAND_UNUSABLE:
-		return 201;
-	case PIL_HELPER_PRIVILEGE:
-	case PIL_HELPER_NO_NEW_PRIVS:
-	case PIL_HELPER_USER_NAMESPACE:
-	case PIL_HELPER_LIMITS:
-	case PIL_HELPER_CONFIG_UNUSABLE:
-	case PIL_HELPER_CONFIG_INVALID:
-	case PIL_AUDIT_UNAVAILABLE:
-	case PIL_ACCOUNT_LOOKUP:
-	case PIL_HELPER_SYSTEM:
-	case PIL_SWITCH_FAILED:
-	case PIL_CGROUP_FAILED:
-	case PIL_ISOLATION_FAILED:
-	case PIL_FRONT_LOST:
-	case PIL_CLEANUP_INCOMPLETE:
-		return 202;
-	default:
-		return 203;
-	}
-}
 
 /* The same as the reason table's: may the request succeed later, unchanged? */
 static int
@@ -74,22 +41,6 @@ may_retry(enum pil_reason reason)
 	default:
 		return 0;
 	}
-}
-
-void
-tell_front(const struct run *run, enum message_kind kind, int code,
-    enum pil_reason reason, const char *text, size_t len)
-{
-	struct message message = { 0 };
-
-	message.kind = (uint8_t)kind;
-	message.code = (uint8_t)code;
-	message.number = (uint16_t)reason;
-	memcpy(message.text, text,
-	    len < sizeof(message.text) ? len : sizeof(message.text));
-	/* A front that is gone or stopped must not hold the monitor up. */
-	(void)send(run->front, &message, offsetof(struct message, text) + len,
-	    MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
 /* A line that the pipe does not take whole within a second is given up. */
@@ -132,58 +83,21 @@ tell_caller(const struct message *message, int status_fd)
 	write_line(status_fd, json.buf, pil_json_close(&json));
 }
 
-static void
-log_refusal(const struct run *run, int code, enum pil_reason reason,
-    const char *text)
-{
-	struct pil_json json;
-
-	audit_begin(run, &json, run->started ? "END" : "REFUSED");
-	pil_json_int(&json, "code", code);
-	pil_json_string(&json, "reason", pil_reason_name(reason));
-	pil_json_string(&json, "message", text);
-	/* There is nobody left to tell if this fails: the run ends anyway. */
-	(void)audit_write(run, &json);
-}
-
 void
-refuse_code(struct run *run, int code, enum pil_reason reason,
-    const char *text)
+refuse_call(const struct call *call, enum pil_reason reason,
+    const char *fmt, ...)
 {
-	struct message message = { 0 };
-	size_t len = strlen(text);
-
-	/* In this order: an init is gone only when all of its own are reaped. */
-	aide_end(&run->payload);
-	aide_end(&run->init);
-	slot_release(run);
-	(void)cgroup_remove(&run->cgroup);
-	if (run->audit_file != -1 || run->audit_log != -1)
-		log_refusal(run, code, reason, text);
-	if (run->front != -1) {
-		tell_front(run, MESSAGE_REFUSED, code, reason, text, len);
-		_exit(code);
-	}
-	if (switch_to_caller(run) == -1)
-		_exit(202);
-	message.kind = MESSAGE_REFUSED;
-	message.code = (uint8_t)code;
-	message.number = (uint16_t)reason;
-	(void)snprintf(message.text, sizeof(message.text), "%s", text);
-	tell_caller(&message,
-	    run->options.status_fd != -1 ? PIL_STATUS_FD : -1);
-	_exit(code);
-}
-
-void
-refuse(struct run *run, enum pil_reason reason, const char *fmt, ...)
-{
-	char text[PIL_DETAIL_SIZE];
+	struct message message = { .kind = MESSAGE_REFUSED };
 	va_list ap;
 
+	message.code = reason == PIL_HELPER_USAGE ? 201 : 202;
+	message.number = (uint16_t)reason;
 	va_start(ap, fmt);
-	pil_vdetail(text, fmt, ap);
+	pil_vdetail(message.text, fmt, ap);
 	va_end(ap);
-	refuse_code(run, run->options.glexec ? glexec_code(reason) :
-	    tell_code(reason), reason, text);
+	if (switch_to_caller(&call->pilot) == -1)
+		_exit(202);
+	tell_caller(&message,
+	    call->options.status_fd != -1 ? PIL_STATUS_FD : -1);
+	_exit(message.code);
 }

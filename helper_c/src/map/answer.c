@@ -1,5 +1,5 @@
 /*
- * A mapping as the record that pilotage-exec reads.
+ * A mapping as the record that pilotage-keep reads.
  */
 #include <string.h>
 

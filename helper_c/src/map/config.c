@@ -1,5 +1,5 @@
 /*
- * [map] of helper.conf; pilotage-exec judges the other sections.
+ * [map] of helper.conf; pilotage-keep judges the other sections.
  */
 #include <stddef.h>
 #include <stdlib.h>

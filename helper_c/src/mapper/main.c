@@ -1,8 +1,8 @@
 /*
- * pilotage-map answer		run by pilotage-exec, as root: one request in
+ * pilotage-map answer		run by pilotage-keep, as root: one request in
  *				on descriptor 0, one record out on 1
- * pilotage-map check-config	run by anybody: is [map] usable, and every
- *				file that it names?
+ * pilotage-map check-config	run by anybody: is helper.conf usable, and
+ *				every map file that it names?
  * pilotage-map recycle		run by root's timer: end the leases that nobody
  *				uses any more
  *
@@ -14,6 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "keep/config.h"
 #include "map/map.h"
 #include "mapper/recycle.h"
 #include "mapper/sandbox.h"
@@ -69,11 +70,15 @@ answer(void)
 static int
 check_config(void)
 {
+	static struct config others;
 	struct pil_map_config config;
 	char detail[PIL_DETAIL_SIZE];
 	enum pil_reason reason;
 
-	reason = pil_map_config_load(&config, PILOTAGE_CONFIG, 0, detail);
+	reason = config_load(&others, PILOTAGE_CONFIG, 0, detail);
+	if (reason == PIL_OK)
+		reason = pil_map_config_load(&config, PILOTAGE_CONFIG, 0,
+		    detail);
 	if (reason == PIL_OK)
 		reason = pil_map_check_files(&config, detail);
 	if (reason == PIL_OK) {

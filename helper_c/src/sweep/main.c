@@ -4,7 +4,7 @@
  * Remove what a run left: its run directory and, with "account", whatever the
  * account has in the directories that all share, and its System V objects.
  *
- * pilotage-exec starts it as the account, without privilege, descriptors or
+ * pilotage-keep starts it as the account, without privilege, descriptors or
  * environment, so that root never deletes anything. The exit status is the
  * number of things that are left, 250 at most; 251: the arguments are wrong.
  */

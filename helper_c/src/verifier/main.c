@@ -1,7 +1,7 @@
 /*
  * pilotage-verify CA_DIR VOMS_DIR HOST
  *
- * Run by pilotage-exec as a uid of its own: one request and its PEM bytes come
+ * Run by pilotage-keep as a uid of its own: one request and its PEM bytes come
  * in on descriptor 0, one record goes out on 1. "-" stands for no VOMS
  * directory and no host name. Exit code 0 means that a record was written,
  * whatever it says; everything else is no answer.

@@ -10,7 +10,9 @@ from pathlib import Path
 from pilotage_helper.doctor.finding import Finding, broken, ok, weaker
 from pilotage_helper.site import Site
 
+KEEPER = "pilotage-keep"
 COMPANIONS = {
+    KEEPER: "no run can begin: every one is refused (HELPER_SYSTEM)",
     "pilotage-verify": "no proxy can be verified: every run is refused (VERIFIER_FAILED)",
     "pilotage-map": "no owner can be mapped: every run is refused (MAPPER_FAILED)",
     "pilotage-sweep": "what runs leave is not deleted (CLEANUP_INCOMPLETE)",
@@ -48,7 +50,7 @@ def programs(program: Path, libexec: Path) -> Iterator[Finding]:
     else:
         yield ok(str(program), "root's, mode 4711, on a file system that honours it")
     for name, without in COMPANIONS.items():
-        wrong = wrong_with(libexec / name, 0o755)
+        wrong = wrong_with(libexec / name, 0o700 if name == KEEPER else 0o755)
         text = f"{without[0].upper()}{without[1:]}."
         yield broken(str(libexec / name), wrong, text) if wrong else ok(str(libexec / name), "in place")
 

@@ -1,0 +1,12 @@
+/* Accounts of this machine's own file, for what the helper itself needs. */
+#ifndef PILOTAGE_KEEP_LOCAL_H
+#define PILOTAGE_KEEP_LOCAL_H
+
+#include "keep/run.h"
+
+/* The uid's name, or its number where it has none; -1: errno says why. */
+int	local_name(uid_t, char *name, size_t);
+/* A name's ids: 1, 0 when there is none, -1 with errno. */
+int	local_ids(const char *name, struct ids *);
+
+#endif

@@ -1,0 +1,158 @@
+/*
+ * What the account leaves behind, removed with the account's rights only: root
+ * deletes nothing and signals nobody by uid.
+ */
+#include <sys/prctl.h>
+
+#include <ctype.h>
+#include <dirent.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "keep/aide.h"
+#include "keep/cgroup.h"
+#include "keep/glexec.h"
+#include "keep/sweep.h"
+#include "privsep/switch.h"
+#include "privsep/sys.h"
+
+#define KILL_USEC	2000000
+#define FILES_USEC	60000000
+#define MANY		250	/* an exit status counts no further */
+
+/* A dead process whose parent has not waited for it runs no more. */
+static int
+is_zombie(int proc, const char *pid)
+{
+	char path[64], text[512], *state;
+	ssize_t n;
+	int fd;
+
+	(void)snprintf(path, sizeof(path), "%.20s/stat", pid);
+	if ((fd = openat(proc, path, O_RDONLY | O_CLOEXEC)) == -1)
+		return 0;
+	n = read(fd, text, sizeof(text) - 1);
+	(void)close(fd);
+	text[n > 0 ? n : 0] = '\0';
+	/* The name before it may hold anything, even brackets. */
+	state = strrchr(text, ')');
+	return state != NULL && state[1] == ' ' && state[2] == 'Z';
+}
+
+/* Only processes of the uid can be signalled here; kill(0) finds them. */
+static int
+count_processes(void)
+{
+	DIR *dir = opendir("/proc");
+	struct dirent *entry;
+	int n = 0;
+
+	if (dir == NULL)
+		return 1;
+	while (n < MANY && (entry = readdir(dir)) != NULL)
+		if (isdigit((unsigned char)entry->d_name[0]) &&
+		    atoi(entry->d_name) != getpid() &&
+		    kill(atoi(entry->d_name), 0) == 0 &&
+		    !is_zombie(dirfd(dir), entry->d_name))
+			n++;
+	(void)closedir(dir);
+	return n;
+}
+
+/*
+ * kill(-1) reaches every process of the uid in one call, but a fork bomb needs
+ * many of them. The uid is another's, so -1 spares root and everybody else.
+ */
+static int
+kill_all(const struct run *run, void *arg)
+{
+	const struct ids target = { run->map.uid, run->map.gid };
+	const struct timespec pause = { 0, 1000 * 1000 };
+	long long deadline = sys_now_usec() + KILL_USEC;
+	int left = 0;
+
+	(void)arg;
+	if (sys_close_from(3) == -1 || switch_to_killer(&target) == -1)
+		return MANY + 1;
+	/* Linux answers 0 also when there was nothing that it may signal. */
+	while (kill(-1, SIGKILL) == 0 && (left = count_processes()) != 0 &&
+	    sys_now_usec() < deadline)
+		(void)nanosleep(&pause, NULL);
+	return left;
+}
+
+int
+sweep_processes(struct run *run)
+{
+	int left;
+
+	if (aide_start(run, kill_all, NULL) == -1)
+		return -1;
+	left = aide_wait(run, sys_now_usec() + 2 * KILL_USEC);
+	return left > MANY ? -1 : left;
+}
+
+/* As the account, so that no number can lead to anybody else's process. */
+static int
+signal_all(const struct run *run, void *arg)
+{
+	const struct ids owner = { run->map.uid, run->map.gid };
+	int fd, pid, sig = *(int *)arg;
+	FILE *list;
+
+	fd = openat(cgroup_unified(run), "cgroup.procs",
+	    O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd == -1 || dup2(fd, 3) == -1 || sys_close_from(4) == -1 ||
+	    switch_to(&owner, run->map.groups, run->map.ngroups) == -1 ||
+	    (list = fdopen(3, "r")) == NULL)
+		return 1;
+	while (fscanf(list, "%d", &pid) == 1)
+		if (pid > 0)
+			(void)kill(pid, sig);
+	return 0;
+}
+
+int
+sweep_signal(struct run *run, int sig)
+{
+	return cgroup_unified(run) == -1 ||
+	    aide_start(run, signal_all, &sig) == -1 ? -1 :
+	    aide_wait(run, sys_now_usec() + KILL_USEC);
+}
+
+/* The deleting itself is another program's, as the account. */
+static int
+remove_all(const struct run *run, void *arg)
+{
+	const struct ids owner = { run->map.uid, run->map.gid };
+	char **argv = arg, *environment[] = { NULL };
+
+	argv[1] = (char *)(uintptr_t)run->map.home;
+	if (sys_close_from(3) == -1 ||
+	    switch_to(&owner, run->map.groups, run->map.ngroups) == -1 ||
+	    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == -1)
+		return MANY + 1;
+	if (strcmp(argv[2], run->id) == 0)
+		glexec_leave(run);
+	(void)execve(PILOTAGE_SWEEP, argv, environment);
+	return MANY + 1;
+}
+
+int
+sweep_files(struct run *run, const char *run_id, int everything)
+{
+	char *argv[] = { (char *)(uintptr_t)"pilotage-sweep", NULL,
+	    (char *)(uintptr_t)run_id,
+	    (char *)(uintptr_t)(everything ? "account" : "run"), NULL };
+	int left;
+
+	if (aide_start(run, remove_all, argv) == -1)
+		return -1;
+	left = aide_wait(run, sys_now_usec() + FILES_USEC);
+	return left > MANY ? -1 : left;
+}

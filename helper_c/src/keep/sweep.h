@@ -1,0 +1,18 @@
+/* What the account leaves behind, removed with the account's rights only. */
+#ifndef PILOTAGE_KEEP_SWEEP_H
+#define PILOTAGE_KEEP_SWEEP_H
+
+#include "keep/run.h"
+
+/* Kill every process of the mapped uid; the number left, -1: not known. */
+int	sweep_processes(struct run *);
+/* Send a signal to all in the run's group; not 0: it cannot be. */
+int	sweep_signal(struct run *, int sig);
+/*
+ * Remove the run directory of the run with this id and, when everything is
+ * set, what the account has in the directories that all share, and its System
+ * V objects. The number of things left, -1: not known.
+ */
+int	sweep_files(struct run *, const char *run_id, int everything);
+
+#endif

@@ -1,0 +1,101 @@
+/*
+ * The verifier runs under its own uid, with nothing but its two pipes, for one
+ * question. Whatever a hostile proxy makes of it, it can only answer.
+ */
+#include <sys/prctl.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <sys/utsname.h>
+
+#include <signal.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/text.h"
+#include "keep/ask.h"
+#include "keep/verifier.h"
+#include "privsep/switch.h"
+
+static int
+become(const struct run *run)
+{
+	const struct config *config = &run->config;
+	struct utsname host;
+	const char *voms = config->voms_dir ? config->voms_dir : "-";
+	char *argv[5], *environment[] = { NULL };
+
+	if (uname(&host) == -1 || host.nodename[0] == '\0')
+		(void)strcpy(host.nodename, "-");
+	argv[0] = (char *)(uintptr_t)"pilotage-verify";
+	argv[1] = (char *)(uintptr_t)config->ca_dir;
+	argv[2] = (char *)(uintptr_t)voms;
+	argv[3] = host.nodename;
+	argv[4] = NULL;
+	if (ask_limit(RLIMIT_CORE, 0) == -1 ||
+	    ask_limit(RLIMIT_FSIZE, 0) == -1 ||
+	    ask_limit(RLIMIT_CPU, 2) == -1 ||
+	    ask_limit(RLIMIT_NOFILE, 64) == -1 ||
+	    ask_limit(RLIMIT_AS, 256ul * 1024 * 1024) == -1)
+		return 1;
+	if (switch_to(&run->verifier, NULL, 0) == -1)
+		return 1;
+	/* NPROC counts once the uid is the verifier's; it never forks. */
+	if (ask_limit(RLIMIT_NPROC, 0) == -1 ||
+	    prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) == -1 ||
+	    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == -1)
+		return 1;
+	(void)execve(PILOTAGE_VERIFY, argv, environment);
+	return 1;
+}
+
+static int
+make_request(const struct run *run, const struct proxy *proxy,
+    struct pil_request *request)
+{
+	memset(request, 0, sizeof(*request));
+	memcpy(request->magic, PIL_RECORD_MAGIC, sizeof(request->magic));
+	request->version = PIL_RECORD_VERSION;
+	request->pem_size = (uint32_t)proxy->len;
+	request->at = time(NULL);
+	request->skew = (int32_t)run->config.clock_skew;
+	request->max_voms_seconds = run->config.max_voms_life;
+	request->max_proxy_seconds = run->config.max_proxy_life;
+	request->policy = PIL_P_REQUIRE_KEY | PIL_P_REQUIRE_PROXY;
+	if (run->config.require_crl)
+		request->policy |= PIL_P_REQUIRE_CRL;
+	if (run->config.refuse_limited)
+		request->policy |= PIL_P_REFUSE_LIMITED;
+	return getrandom(request->nonce, sizeof(request->nonce), 0) ==
+	    sizeof(request->nonce) ? 0 : -1;
+}
+
+enum pil_reason
+verifier_ask(struct run *run, const struct proxy *proxy,
+    struct pil_record *record, char *detail)
+{
+	static char answer[sizeof(*record) + 1];
+	struct pil_request request;
+	struct question question = { "verifier", become, &request, proxy->pem,
+	    sizeof(request), proxy->len };
+	enum pil_reason reason;
+	size_t got;
+
+	if (make_request(run, proxy, &request) == -1) {
+		pil_detail(detail, "no random bytes");
+		return PIL_HELPER_SYSTEM;
+	}
+	reason = ask(run, &question, PIL_VERIFIER_FAILED, answer,
+	    sizeof(answer), &got, detail);
+	if (reason != PIL_OK)
+		return reason;
+	if (got == sizeof(*record))
+		memcpy(record, answer, sizeof(*record));
+	if (got != sizeof(*record) || pil_record_check(record, got, &request,
+	    proxy->digest, time(NULL)) != PIL_OK) {
+		memset(record, 0, sizeof(*record));
+		pil_detail(detail, "the verifier's answer is not sound");
+		return PIL_VERIFIER_RECORD;
+	}
+	return PIL_OK;
+}

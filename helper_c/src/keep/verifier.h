@@ -1,0 +1,11 @@
+/* The verifier's process: asked once, believed after a check. */
+#ifndef PILOTAGE_KEEP_VERIFIER_H
+#define PILOTAGE_KEEP_VERIFIER_H
+
+#include "keep/run.h"
+
+/* Who is it? PIL_OK: the record is sound; its own reason may be a refusal. */
+enum pil_reason	verifier_ask(struct run *, const struct proxy *,
+		    struct pil_record *, char *detail);
+
+#endif

@@ -1,0 +1,27 @@
+/* The only place that changes user and group ids. */
+#ifndef PILOTAGE_PRIVSEP_SWITCH_H
+#define PILOTAGE_PRIVSEP_SWITCH_H
+
+#include "privsep/call.h"
+
+/* For good and proven: ids, groups, all capabilities. 0, or -1 with errno. */
+int	switch_to(const struct ids *, const gid_t *groups, size_t ngroups);
+/* The same to the caller, whose groups the process still has. */
+int	switch_to_caller(const struct ids *);
+/* Effective ids only, while the proxies are opened; and back to root's. */
+int	switch_effective(const struct ids *);
+/* All three uids and gids root's: the caller cannot signal us any more. */
+int	switch_to_root(void);
+/* Give up the caller's groups, too. */
+int	switch_leave_groups(void);
+/* Is the process what switch_to_root() makes of one? */
+int	switch_is_root(void);
+/* One effective capability set bit for each of the named; 0 when missing. */
+int	switch_has_capabilities(void);
+/*
+ * Become a process that may signal those of the uid and none other, and that
+ * they may not signal: real and saved uid are nobody's.
+ */
+int	switch_to_killer(const struct ids *);
+
+#endif
