@@ -30,16 +30,22 @@ class Answer(msgspec.Struct, frozen=True):
 class Question:
     """One request to `pilotage-map answer`, as the monitor makes it, and the process that answers it."""
 
-    def __init__(self, rig: HelperRig, dn: str, *, fqan: str = ANALYSIS, program: Sequence[str] = ()) -> None:
+    def __init__(self, rig: HelperRig, dn: str, *, program: Sequence[str] = (), fds: Sequence[int] = ()) -> None:
         self._request = ffi.new("struct pil_map_request *")
         assert lib.pil_map_request_init(self._request) == 0
         self._request.min_uid = self._request.min_gid = 1000
         ffi.memmove(self._request.who.dn, dn.encode(), len(dn))
-        ffi.memmove(self._request.who.fqan[0], fqan.encode(), len(fqan))
+        ffi.memmove(self._request.who.fqan[0], ANALYSIS.encode(), len(ANALYSIS))
         self._request.who.fqan_count = 1
-        self.dn = dn
-        words = [*program, str(rig.mapper), "answer"]
-        self.process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        self.process = subprocess.Popen(
+            [*program, str(rig.mapper), "answer"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            pass_fds=fds,
+            # The whole request, so that nobody waits for the mapper to read it.
+            pipesize=1 << 20,
+        )
 
     def send(self) -> None:
         """Write the request; the mapper begins when it has all of it."""
@@ -117,13 +123,18 @@ class World:
         """Run a shell script of root's in there."""
         subprocess.run(self.enter("sh", "-ec", script), check=True, timeout=30)
 
-    def recycle(self, *program: str) -> dict[str, str]:
-        """Run the verb; each account whose lease was due, with "" or why it is kept."""
+    def start_recycler(self, program: Sequence[str] = (), fds: Sequence[int] = ()) -> "subprocess.Popen[str]":
+        """Start the verb in there."""
         words = self.enter(*program, str(self.rig.mapper), "recycle")
-        done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
-        assert (done.returncode, done.stderr) == (0, "")
+        return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, pass_fds=fds)
+
+    def recycle(self) -> dict[str, str]:
+        """Run the verb; each account whose lease was due, with "" or why it is kept."""
+        process = self.start_recycler()
+        out, err = process.communicate(timeout=60)
+        assert (process.returncode, err) == (0, "")
         found = {}
-        for line in done.stdout.splitlines():
+        for line in out.splitlines():
             word, account, rest = line.split(" ", 2)
             found[account] = rest.partition(": ")[2] if word == "kept" else ""
         return found
