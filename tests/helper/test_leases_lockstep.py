@@ -81,7 +81,7 @@ class Race:
         self.questions = {}
         for who, dn in (("O", OLD), ("N", NEW)):
             self.questions[who] = Question(
-                place.rig, dn, program=self.steppers[who].program, fds=self.steppers[who].fds
+                place.rig.mapper, dn, program=self.steppers[who].program, fds=self.steppers[who].fds
             )
             self.questions[who].send()
         self.recycler = place.start_recycler(self.steppers["R"].program, self.steppers["R"].fds)

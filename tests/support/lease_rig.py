@@ -30,7 +30,7 @@ class Answer(msgspec.Struct, frozen=True):
 class Question:
     """One request to `pilotage-map answer`, as the monitor makes it, and the process that answers it."""
 
-    def __init__(self, rig: HelperRig, dn: str, *, program: Sequence[str] = (), fds: Sequence[int] = ()) -> None:
+    def __init__(self, mapper: Path, dn: str, *, program: Sequence[str] = (), fds: Sequence[int] = ()) -> None:
         self._request = ffi.new("struct pil_map_request *")
         assert lib.pil_map_request_init(self._request) == 0
         self._request.min_uid = self._request.min_gid = 1000
@@ -38,7 +38,7 @@ class Question:
         ffi.memmove(self._request.who.fqan[0], ANALYSIS.encode(), len(ANALYSIS))
         self._request.who.fqan_count = 1
         self.process = subprocess.Popen(
-            [*program, str(rig.mapper), "answer"],
+            [*program, str(mapper), "answer"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -70,7 +70,7 @@ class Question:
 
 def ask(rig: HelperRig, dn: str) -> Answer:
     """Map one owner by the real program."""
-    question = Question(rig, dn)
+    question = Question(rig.mapper, dn)
     question.send()
     answer = question.answer()
     assert answer
