@@ -37,6 +37,7 @@ class Question:
         ffi.memmove(self._request.who.dn, dn.encode(), len(dn))
         ffi.memmove(self._request.who.fqan[0], ANALYSIS.encode(), len(ANALYSIS))
         self._request.who.fqan_count = 1
+        began = time.perf_counter()
         self.process = subprocess.Popen(
             [*program, str(mapper), "answer"],
             stdin=subprocess.PIPE,
@@ -46,6 +47,7 @@ class Question:
             # The whole request, so that nobody waits for the mapper to read it.
             pipesize=1 << 20,
         )
+        self.start_seconds = time.perf_counter() - began
 
     def send(self) -> None:
         """Write the request; the mapper begins when it has all of it."""
