@@ -13,7 +13,7 @@ struct pil_map_config options;
 struct pil_map_request request;
 struct pil_mapping result;
 int database_error;
-static char root[64], kept[8][128];
+static char root[64], kept[16][128];
 
 int
 getpwnam_r(const char *name, struct passwd *pw, char *buf, size_t size,
@@ -74,11 +74,14 @@ getgrouplist(const char *user, gid_t group, gid_t *groups, int *n)
 const char *
 at(const char *name)
 {
-	static int turn;
-	char *path = kept[turn++ % 8];
+	char path[sizeof(kept[0])];
+	size_t i = 0;
 
-	(void)snprintf(path, sizeof(kept[0]), "%s/%s", root, name);
-	return path;
+	(void)snprintf(path, sizeof(path), "%s/%s", root, name);
+	while (kept[i][0] != '\0' && strcmp(kept[i], path) != 0)
+		assert_true(++i < sizeof(kept) / sizeof(kept[0]));
+	(void)strcpy(kept[i], path);
+	return kept[i];
 }
 
 void
@@ -134,6 +137,7 @@ set_up(void **state)
 	request.verifier_uid = 20051;
 	request.verifier_gid = 7001;
 	database_error = 0;
+	memset(kept, 0, sizeof(kept));
 	memset(&options, 0, sizeof(options));
 	options.any_owner = 1;
 	(void)snprintf(map, sizeof(map), "%s/map", root);

@@ -28,7 +28,7 @@ extern int database_error;	/* what each look-up of it answers; 0: none */
 int		 set_up(void **state);
 int		 tear_down(void **state);
 
-/* The path of a file of this test; lives until the next but seven. */
+/* The path of a file of this test, as long as the test. */
 const char	*at(const char *name);
 void		 write_file(const char *name, const char *text);
 

@@ -32,6 +32,15 @@ only_listed_owners_pass_an_allow_list(void **state)
 	options.ban_file = at("ban");
 	write_file("ban", "\"/O=Grid/CN=a\"\n");
 	assert_int_equal(map_by(NULL), PIL_OWNER_BANNED);
+	/* Two files ban together. */
+	options.second_ban_file = at("ban2");
+	assert_int_equal(map_by(NULL), PIL_MAP_FILE_UNUSABLE);
+	write_file("ban2", "\"/x\"\n");
+	assert_int_equal(map_by(NULL), PIL_OWNER_BANNED);
+	write_file("ban", "\"/x\"\n");
+	assert_int_equal(map_by(NULL), PIL_OK);
+	write_file("ban2", "\"/vo\"\n");
+	assert_int_equal(map_by(NULL), PIL_OWNER_BANNED);
 }
 
 /* Year, month, day, hour, minute. */

@@ -16,6 +16,7 @@ from pilotage.errors import PilotageError, refuse
 from pilotage.reasons import Reason
 from pilotage_helper.accounting.command import accounting
 from pilotage_helper.doctor import State, examine, worst
+from pilotage_helper.lcmaps import Problems, read_database, render, translate, write_config
 from pilotage_helper.maps import MapOptions, Mapping, check_maps, map_identity
 from pilotage_helper.moment import Moment
 from pilotage_helper.site import read_site
@@ -151,6 +152,34 @@ def check_config(*, strict: bool, as_json: bool, config: Path) -> None:
     site = read_site(config, any_owner=not strict)
     check_maps(site)
     _print({"config": str(config), "callers": tuple(caller.name for caller in site.callers)}, as_json=as_json)
+
+
+@main.command("import-lcmaps")
+@click.option("--policy", "policies", multiple=True, help="Translate this policy only; may be repeated.")
+@click.option("--gridmapdir", default="", help="Directory of leases, where LCMAPS had it from a variable.")
+@click.option("--output", type=FOLDER, help="Write this helper.conf, which is not there yet; else standard output.")
+@click.option("--force", is_flag=True, help="Replace the file that is there.")
+@click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
+@click.argument("database", metavar="LCMAPS.DB", type=click.File("rb"))
+@answers
+def import_lcmaps(
+    *, policies: tuple[str, ...], gridmapdir: str, output: Path | None, force: bool, as_json: bool, database: BinaryIO
+) -> None:
+    """Translate a site's LCMAPS policy into a helper.conf, or say line by line what has no like.
+
+    Nothing is written unless all of it can be translated.
+    """
+    try:
+        translation = translate(read_database(_read(database).decode("latin-1")), policies, gridmapdir)
+    except Problems as found:
+        words = "; ".join(str(problem) for problem in found.problems)
+        raise refuse(Reason.HELPER_CONFIG_INVALID, f"{database.name} cannot be translated: {words}") from found
+    text = render(translation, database.name)
+    if output is None:
+        click.echo(msgspec.json.encode({"ok": True, "config": text}).decode() if as_json else text, nl=as_json)
+        return
+    write_config(text, output, force=force)
+    _print({"config": str(output), "notes": translation.notes}, as_json=as_json)
 
 
 @main.command()

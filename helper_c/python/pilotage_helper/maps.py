@@ -14,7 +14,7 @@ from pilotage_helper.site import Caller, Site
 from pilotage_helper.verify import Identity
 
 if TYPE_CHECKING:
-    from pilotage_helper._native import CMapRequest
+    from pilotage_helper._native import CMapConfig, CMapRequest, Pointer
 
 
 class MapOptions(msgspec.Struct, frozen=True):
@@ -50,8 +50,7 @@ def map_identity(identity: Identity, options: MapOptions) -> Mapping:
     config = ffi.new("struct pil_map_config *")
     request = ffi.new("struct pil_map_request *")
     record = ffi.new("struct pil_map_record *")
-    path = native.text(os.fsencode(site.path))
-    broken = lib.pil_map_config_load(config, path, site.any_owner, detail)
+    broken = _load(site, config, detail)
     if lib.pil_map_request_init(request):
         raise refuse(Reason.HELPER_SYSTEM, "there are no random bytes")
     _fill_bounds(request, options)
@@ -78,18 +77,27 @@ def map_identity(identity: Identity, options: MapOptions) -> Mapping:
     )
 
 
+def check_map_section(site: Site) -> None:
+    """Read `[map]` alone; raise what is wrong with it."""
+    detail = native.detail()
+    native.check(_load(site, ffi.new("struct pil_map_config *"), detail), detail)
+
+
 def check_maps(site: Site) -> None:
     """Read `[map]` and every file that it names; raise what is wrong with it, all broken lines of a file at once."""
     detail = native.detail()
     config = ffi.new("struct pil_map_config *")
-    path = native.text(os.fsencode(site.path))
-    native.check(lib.pil_map_config_load(config, path, site.any_owner, detail), detail)
+    native.check(_load(site, config, detail), detail)
     native.check(lib.pil_map_check_files(config, detail), detail)
 
 
 def same_dn(left: str, right: str) -> bool:
     """Compare slash-form DNs attribute by attribute, old spellings of types included."""
     return bool(lib.pil_dn_equal(left.encode(), right.encode()))
+
+
+def _load(site: Site, config: "CMapConfig", detail: "Pointer") -> int:
+    return lib.pil_map_config_load(config, native.text(os.fsencode(site.path)), site.any_owner, detail)
 
 
 def _fill_bounds(request: "CMapRequest", options: MapOptions) -> None:

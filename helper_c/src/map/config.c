@@ -22,6 +22,7 @@ static const struct pil_setting keys[] = {
 	{ "policy", PIL_WORD, AT(policy_text), 0, 0, { NULL } },
 	{ "gridmapdir", PIL_PATH, AT(gridmapdir), 0, 0, { NULL } },
 	{ "ban_file", PIL_PATH, AT(ban_file), 0, 0, { NULL } },
+	{ "second_ban_file", PIL_PATH, AT(second_ban_file), 0, 0, { NULL } },
 	{ "allowed_users", PIL_PATH, AT(allowed_users), 0, 0, { NULL } },
 	{ "timeslots", PIL_PATH, AT(timeslots), 0, 0, { NULL } },
 	{ "permitted_executables", PIL_PATH, AT(permitted_executables), 0, 0,

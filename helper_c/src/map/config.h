@@ -12,6 +12,7 @@ struct pil_map_config {
 	const char	*groupmapfile;	/* FQANs to groups */
 	const char	*gridmapdir;	/* pool leases; NULL: no pools */
 	const char	*ban_file;	/* DNs and FQANs */
+	const char	*second_ban_file; /* the same; sites have one for each */
 	const char	*allowed_users;	/* DNs */
 	const char	*timeslots;
 	const char	*permitted_executables;

@@ -41,7 +41,7 @@ check_list(const struct pil_task *task, const char *path,
 	    task->map->detail);
 	if (reason != PIL_OK)
 		return reason;
-	*listed = names(&file, &task->request->who);
+	*listed |= names(&file, &task->request->who);
 	pil_mapfile_free(&file);
 	return PIL_OK;
 }
@@ -50,11 +50,14 @@ static enum pil_reason
 check_owner(const struct pil_task *task)
 {
 	const struct pil_map_config *config = task->config;
-	int banned = 0, allowed = 1;
+	int banned = 0, allowed = config->allowed_users == NULL;
 	enum pil_reason reason = PIL_OK;
 
 	if (config->ban_file != NULL)
 		reason = check_list(task, config->ban_file, PIL_BAN_MAP,
+		    &banned);
+	if (reason == PIL_OK && config->second_ban_file != NULL)
+		reason = check_list(task, config->second_ban_file, PIL_BAN_MAP,
 		    &banned);
 	if (reason == PIL_OK && config->allowed_users != NULL)
 		reason = check_list(task, config->allowed_users,
@@ -112,13 +115,21 @@ check_names(const struct pil_map_config *config, const char *path,
 enum pil_reason
 pil_gate_check_files(const struct pil_map_config *config, char *detail)
 {
-	enum pil_reason reason;
+	const struct {
+		const char	*path;
+		enum pil_mapkind kind;
+	} lists[] = {
+		{ config->ban_file, PIL_BAN_MAP },
+		{ config->second_ban_file, PIL_BAN_MAP },
+		{ config->allowed_users, PIL_ALLOW_MAP },
+	};
+	enum pil_reason reason = PIL_OK;
+	size_t i;
 
-	if ((reason = check_names(config, config->ban_file, PIL_BAN_MAP,
-	    detail)) != PIL_OK || (reason = check_names(config,
-	    config->allowed_users, PIL_ALLOW_MAP, detail)) != PIL_OK)
-		return reason;
-	if (config->timeslots != NULL)
+	for (i = 0; i < 3 && reason == PIL_OK; i++)
+		reason = check_names(config, lists[i].path, lists[i].kind,
+		    detail);
+	if (reason == PIL_OK && config->timeslots != NULL)
 		reason = pil_timeslots_check(config->timeslots,
 		    config->any_owner, 0, detail);
 	if (reason == PIL_TIME_SLOT_CLOSED)
