@@ -30,13 +30,15 @@ class Answer(msgspec.Struct, frozen=True):
 class Question:
     """One request to `pilotage-map answer`, as the monitor makes it, and the process that answers it."""
 
-    def __init__(self, mapper: Path, dn: str, *, program: Sequence[str] = (), fds: Sequence[int] = ()) -> None:
+    def __init__(
+        self, mapper: Path, dn: str, *, fqan: str = ANALYSIS, program: Sequence[str] = (), fds: Sequence[int] = ()
+    ) -> None:
         self._request = ffi.new("struct pil_map_request *")
         assert lib.pil_map_request_init(self._request) == 0
         self._request.min_uid = self._request.min_gid = 1000
         ffi.memmove(self._request.who.dn, dn.encode(), len(dn))
-        ffi.memmove(self._request.who.fqan[0], ANALYSIS.encode(), len(ANALYSIS))
-        self._request.who.fqan_count = 1
+        ffi.memmove(self._request.who.fqan[0], fqan.encode(), len(fqan))
+        self._request.who.fqan_count = 1 if fqan else 0
         began = time.perf_counter()
         self.process = subprocess.Popen(
             [*program, str(mapper), "answer"],
@@ -70,9 +72,9 @@ class Question:
         return Answer(Reason(record.reason).name if record.reason else "", *texts)
 
 
-def ask(rig: HelperRig, dn: str) -> Answer:
+def ask(rig: HelperRig, dn: str, *, fqan: str = ANALYSIS) -> Answer:
     """Map one owner by the real program."""
-    question = Question(rig.mapper, dn)
+    question = Question(rig.mapper, dn, fqan=fqan)
     question.send()
     answer = question.answer()
     assert answer

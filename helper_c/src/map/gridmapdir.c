@@ -14,6 +14,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "map/account.h"
@@ -24,6 +25,10 @@
 
 /* Root's alone: a lock on a readable file could be held by anybody. */
 #define LOCK_NAME	".pilotage.lock"
+
+/* Another service that links at the same moment steps back in this time. */
+#define STEP_BACK_MSEC	10
+#define STEP_BACK_TRIES	5
 
 /* Reading the directory again helps only when others take what we found. */
 #define SCANS_MAX	8
@@ -177,6 +182,19 @@ leased_account(const struct pool *pool, const struct stat *lease, int alone)
 	return pil_account(pool->task, wanted.account);
 }
 
+static int
+look(const struct pool *pool, struct stat *st)
+{
+	const struct timespec pause = { 0, STEP_BACK_MSEC * 1000 * 1000 };
+	int failed, i;
+
+	for (i = 0; (failed = fstatat(pool->dir, pool->lease, st,
+	    AT_SYMLINK_NOFOLLOW)) == 0 && S_ISREG(st->st_mode) &&
+	    st->st_nlink > 2 && i < STEP_BACK_TRIES; i++)
+		(void)nanosleep(&pause, NULL);
+	return failed;
+}
+
 /* The owner's account as it is leased already; NO_MAPPING: it is not. */
 static enum pil_reason
 existing(const struct pool *pool, int alone)
@@ -184,7 +202,7 @@ existing(const struct pool *pool, int alone)
 	struct stat st;
 	enum pil_reason reason;
 
-	if (fstatat(pool->dir, pool->lease, &st, AT_SYMLINK_NOFOLLOW) == -1)
+	if (look(pool, &st) == -1)
 		return errno == ENOENT ? PIL_NO_MAPPING :
 		    fail(pool, PIL_POOL_UNUSABLE, strerror(errno));
 	if (!S_ISREG(st.st_mode))
