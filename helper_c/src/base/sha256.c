@@ -26,35 +26,52 @@ rotate(uint32_t x, unsigned n)
 	return x >> n | x << (32 - n);
 }
 
+/*
+ * One round. The eight words change places by their names, eight rounds to a
+ * turn: moving them in memory took longer than the arithmetic.
+ */
+#define ROUND(a, b, c, d, e, f, g, h, t) do {				\
+	h += (rotate(e, 6) ^ rotate(e, 11) ^ rotate(e, 25)) +		\
+	    ((e & f) ^ (~e & g)) + K[t] + w[t];				\
+	d += h;								\
+	h += (rotate(a, 2) ^ rotate(a, 13) ^ rotate(a, 22)) +		\
+	    ((a & b) ^ (a & c) ^ (b & c));				\
+} while (0)
+
 static void
-block(uint32_t h[8], const uint8_t *p)
+block(uint32_t state[8], const uint8_t *p)
 {
-	uint32_t w[64], v[8], a, b;
+	uint32_t a = state[0], b = state[1], c = state[2], d = state[3];
+	uint32_t e = state[4], f = state[5], g = state[6], h = state[7];
+	uint32_t w[64];
 	unsigned t;
 
 	for (t = 0; t < 16; t++, p += 4)
 		w[t] = (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 |
 		    (uint32_t)p[2] << 8 | p[3];
-	for (; t < 64; t++) {
-		a = rotate(w[t - 15], 7) ^ rotate(w[t - 15], 18) ^
-		    w[t - 15] >> 3;
-		b = rotate(w[t - 2], 17) ^ rotate(w[t - 2], 19) ^
-		    w[t - 2] >> 10;
-		w[t] = w[t - 16] + a + w[t - 7] + b;
+	for (; t < 64; t++)
+		w[t] = w[t - 16] + w[t - 7] + (rotate(w[t - 15], 7) ^
+		    rotate(w[t - 15], 18) ^ w[t - 15] >> 3) +
+		    (rotate(w[t - 2], 17) ^ rotate(w[t - 2], 19) ^
+		    w[t - 2] >> 10);
+	for (t = 0; t < 64; t += 8) {
+		ROUND(a, b, c, d, e, f, g, h, t);
+		ROUND(h, a, b, c, d, e, f, g, t + 1);
+		ROUND(g, h, a, b, c, d, e, f, t + 2);
+		ROUND(f, g, h, a, b, c, d, e, t + 3);
+		ROUND(e, f, g, h, a, b, c, d, t + 4);
+		ROUND(d, e, f, g, h, a, b, c, t + 5);
+		ROUND(c, d, e, f, g, h, a, b, t + 6);
+		ROUND(b, c, d, e, f, g, h, a, t + 7);
 	}
-	memcpy(v, h, sizeof(v));
-	for (t = 0; t < 64; t++) {
-		a = v[7] + (rotate(v[4], 6) ^ rotate(v[4], 11) ^
-		    rotate(v[4], 25)) + ((v[4] & v[5]) ^ (~v[4] & v[6])) +
-		    K[t] + w[t];
-		b = (rotate(v[0], 2) ^ rotate(v[0], 13) ^ rotate(v[0], 22)) +
-		    ((v[0] & v[1]) ^ (v[0] & v[2]) ^ (v[1] & v[2]));
-		memmove(v + 1, v, 7 * sizeof(v[0]));
-		v[4] += a;
-		v[0] = a + b;
-	}
-	for (t = 0; t < 8; t++)
-		h[t] += v[t];
+	state[0] += a;
+	state[1] += b;
+	state[2] += c;
+	state[3] += d;
+	state[4] += e;
+	state[5] += f;
+	state[6] += g;
+	state[7] += h;
 }
 
 void

@@ -1,7 +1,9 @@
 /*
  * Trust anchors: the certificates that the CA directory has under the hashes
  * of the names that the input speaks of, and nothing else. They are read into
- * the store before OpenSSL looks at the chain, so that it opens no file.
+ * the store before OpenSSL looks at the chain, so that it opens no file. One
+ * verification has one store: the path of an attribute authority mostly ends
+ * at the anchor of the chain that carries it, which is then there already.
  */
 #include <stdio.h>
 #include <string.h>
@@ -13,13 +15,12 @@
 
 #define FILE_CAP	((size_t)256 * 1024)
 #define PER_HASH	10	/* <hash>.0 to .9 */
-#define NAMES_MAX	64	/* issuers looked up for one input */
+#define NAMES_MAX	64	/* issuers looked up for one chain */
 
 struct search {
 	struct pil_verify	*v;
-	X509_STORE		*store;
 	STACK_OF(X509)		*found;	/* candidates of one name */
-	STACK_OF(X509_NAME)	*names;	/* looked up already */
+	int			 known;	/* names looked up before this search */
 };
 
 static enum pil_reason
@@ -118,7 +119,7 @@ keep(struct search *s)
 
 		if (valid > 0 && !valid_now(s->v, x))
 			continue;
-		if (X509_STORE_add_cert(s->store, x) != 1)
+		if (X509_STORE_add_cert(s->v->store, x) != 1)
 			return pil_deny(s->v, PIL_VERIFY_INTERNAL,
 			    "out of memory");
 	}
@@ -132,21 +133,21 @@ keep(struct search *s)
 static int
 is_new(struct search *s, const X509_NAME *name, enum pil_reason *reason)
 {
-	int i, n = sk_X509_NAME_num(s->names);
+	int i, n = sk_X509_NAME_num(s->v->names);
 	X509_NAME *copy;
 
 	*reason = PIL_OK;
 	for (i = 0; i < n; i++)
-		if (X509_NAME_cmp(sk_X509_NAME_value(s->names, i), name) == 0)
+		if (X509_NAME_cmp(sk_X509_NAME_value(s->v->names, i), name) == 0)
 			return 0;
-	if (n >= NAMES_MAX) {
+	if (n - s->known >= NAMES_MAX) {
 		*reason = pil_deny(s->v, PIL_CHAIN_TOO_DEEP,
 		    "more than %d issuers would have to be looked up",
 		    NAMES_MAX);
 		return 0;
 	}
 	copy = X509_NAME_dup(name);
-	if (copy == NULL || sk_X509_NAME_push(s->names, copy) <= 0) {
+	if (copy == NULL || sk_X509_NAME_push(s->v->names, copy) <= 0) {
 		X509_NAME_free(copy);
 		*reason = pil_deny(s->v, PIL_VERIFY_INTERNAL, "out of memory");
 		return 0;
@@ -178,19 +179,23 @@ load(struct search *s, const X509_NAME *name)
 	return reason;
 }
 
+/* The anchors of these certificates' issuers, into the store. */
 enum pil_reason
-pil_load_anchors(struct pil_verify *v, STACK_OF(X509) *certs,
-    X509_STORE *store)
+pil_load_anchors(struct pil_verify *v, STACK_OF(X509) *certs)
 {
-	struct search s = { v, store, NULL, sk_X509_NAME_new_null() };
+	struct search s = { v, NULL, 0 };
 	enum pil_reason reason = PIL_OK;
 	int i;
 
-	if (s.names == NULL)
+	if (v->store == NULL)
+		v->store = X509_STORE_new();
+	if (v->names == NULL)
+		v->names = sk_X509_NAME_new_null();
+	if (v->store == NULL || v->names == NULL)
 		return pil_deny(v, PIL_VERIFY_INTERNAL, "out of memory");
+	s.known = sk_X509_NAME_num(v->names);
 	for (i = 0; reason == PIL_OK && i < sk_X509_num(certs); i++)
 		reason = load(&s,
 		    X509_get_issuer_name(sk_X509_value(certs, i)));
-	sk_X509_NAME_pop_free(s.names, X509_NAME_free);
 	return reason;
 }

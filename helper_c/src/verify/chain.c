@@ -62,10 +62,10 @@ refused(struct pil_verify *v, X509_STORE_CTX *ctx)
  */
 static enum pil_reason
 unusable_issuer(struct pil_verify *v, X509_STORE_CTX *ctx,
-    STACK_OF(X509) *certs, X509_STORE *store)
+    STACK_OF(X509) *certs)
 {
 	X509 *x = X509_STORE_CTX_get_current_cert(ctx);
-	STACK_OF(X509) *all = X509_STORE_get1_all_certs(store);
+	STACK_OF(X509) *all = X509_STORE_get1_all_certs(v->store);
 	enum pil_reason reason = PIL_OK;
 	char show[PIL_SHOW_SIZE];
 	int i, n = sk_X509_num(certs), m = all == NULL ? 0 : sk_X509_num(all);
@@ -86,8 +86,7 @@ unusable_issuer(struct pil_verify *v, X509_STORE_CTX *ctx,
 }
 
 static enum pil_reason
-run(struct pil_verify *v, X509_STORE_CTX *ctx, STACK_OF(X509) *certs,
-    X509_STORE *store)
+run(struct pil_verify *v, X509_STORE_CTX *ctx, STACK_OF(X509) *certs)
 {
 	enum pil_reason reason;
 
@@ -96,7 +95,7 @@ run(struct pil_verify *v, X509_STORE_CTX *ctx, STACK_OF(X509) *certs,
 		return PIL_OK;
 	if (pil_openssl_reason(X509_STORE_CTX_get_error(ctx)) ==
 	    PIL_CHAIN_UNKNOWN_CA) {
-		reason = unusable_issuer(v, ctx, certs, store);
+		reason = unusable_issuer(v, ctx, certs);
 		if (reason != PIL_OK)
 			return reason;
 	}
@@ -154,21 +153,20 @@ pil_build_chain(struct pil_verify *v, STACK_OF(X509) *certs, enum pil_use use,
 {
 	X509_STORE_CTX *ctx = X509_STORE_CTX_new_ex(pil_library(), NULL);
 	STACK_OF(X509) *rest = sk_X509_new_null();
-	X509_STORE *store = X509_STORE_new();
 	enum pil_reason reason;
 
-	if (ctx == NULL || rest == NULL || store == NULL) {
+	if (ctx == NULL || rest == NULL) {
 		reason = pil_deny(v, PIL_VERIFY_INTERNAL, "out of memory");
 		goto done;
 	}
-	if ((reason = pil_load_anchors(v, certs, store)) != PIL_OK)
+	if ((reason = pil_load_anchors(v, certs)) != PIL_OK)
 		goto done;
-	if (!prepare(ctx, store, certs, rest, use)) {
+	if (!prepare(ctx, v->store, certs, rest, use)) {
 		reason = pil_deny(v, PIL_VERIFY_INTERNAL,
 		    "OpenSSL could not be prepared");
 		goto done;
 	}
-	if ((reason = run(v, ctx, certs, store)) != PIL_OK)
+	if ((reason = run(v, ctx, certs)) != PIL_OK)
 		goto done;
 	*out = X509_STORE_CTX_get1_chain(ctx);
 	if (*out == NULL || sk_X509_num(*out) == 0)
@@ -181,7 +179,6 @@ pil_build_chain(struct pil_verify *v, STACK_OF(X509) *certs, enum pil_use use,
 	}
 done:
 	X509_STORE_CTX_free(ctx);
-	X509_STORE_free(store);
 	sk_X509_free(rest);
 	return reason;
 }

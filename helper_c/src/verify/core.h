@@ -45,6 +45,8 @@ struct pil_verify {
 	STACK_OF(X509)			*chain;	/* verified, leaf to root */
 	int				 eec;	/* index of the end entity */
 	struct pil_key			 key;
+	X509_STORE			*store;	/* trust anchors read so far */
+	STACK_OF(X509_NAME)		*names;	/* of those looked up for it */
 };
 
 enum pil_use {
@@ -99,8 +101,7 @@ int		pil_read_file(int, const char *, int, int, size_t,
 int		pil_hashed_name(const X509_NAME *, const char *, char [32]);
 
 /* anchors.c */
-enum pil_reason	pil_load_anchors(struct pil_verify *, STACK_OF(X509) *,
-		    X509_STORE *);
+enum pil_reason	pil_load_anchors(struct pil_verify *, STACK_OF(X509) *);
 
 /* strength.c */
 enum pil_reason	pil_check_strength(struct pil_verify *, X509 *, int);

@@ -216,6 +216,8 @@ pil_verify_at(const struct pil_verify_options *opt,
 	OPENSSL_clear_free(v.key.der, v.key.len);
 	sk_X509_pop_free(v.chain, X509_free);
 	sk_X509_pop_free(v.certs, X509_free);
+	sk_X509_NAME_pop_free(v.names, X509_NAME_free);
+	X509_STORE_free(v.store);
 	(void)ERR_pop_to_mark();
 	return reason;
 }
