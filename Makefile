@@ -1,6 +1,6 @@
 # Every target sets up what it needs; `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help packages dev fmt lint type test test-root demo clean-demo helper fuzz analyse install-helper deb-helper package docs clean
+.PHONY: help packages dev fmt lint type test test-root demo clean-demo helper fuzz analyse bench-helper install-helper deb-helper package docs clean
 
 # Debian's own Python: another one may lie where the demo's and the tests' other accounts cannot read it.
 PYTHON := /usr/bin/python3
@@ -10,6 +10,7 @@ PREFIX ?= /usr
 DESTDIR ?=
 PYTEST_ARGS ?=
 FUZZ_SECONDS ?= 60
+BENCH_ARGS ?=
 MYPY_TARGETS := -p pilotage -p pilotage_server -p pilotage_pilot -p pilotage_helper
 
 help: ## list the targets
@@ -42,6 +43,7 @@ lint: dev ## format, lint, spelling, import rules, proto rules: check only
 type: dev ## mypy, strict, on everything
 	@$(BIN)/mypy $(MYPY_TARGETS)
 	@$(BIN)/mypy tests deploy/demo
+	@$(BIN)/mypy bench
 	@$(BIN)/mypy helper_c/src/glexec
 
 helper: packages ## build the C programs and their tests, plain and with sanitizers
@@ -77,6 +79,10 @@ demo: ## run the main job end to end on this machine (root; KEEP=1 leaves it run
 clean-demo: ## end the demo and remove exactly what it made
 	@[ "$$(id -u)" -eq 0 ] || { echo "make clean-demo needs root: it removes accounts and /opt/pilotage-demo" >&2; exit 1; }
 	@$(PYTHON) -B deploy/demo/demo.py clean
+
+bench-helper: dev ## measure the helper against sudo, bwrap and LCMAPS (root); see bench/README.md
+	@[ "$$(id -u)" -eq 0 ] || { echo "make bench-helper needs root: it makes accounts and installs a setuid program" >&2; exit 1; }
+	@bench/helper $(BENCH_ARGS)
 
 install-helper: ## install the setuid helper below DESTDIR and PREFIX (root)
 	@deploy/install-packages
