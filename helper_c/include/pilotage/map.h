@@ -63,7 +63,7 @@ struct pil_map_record {
 	uint32_t	 version;
 	uint32_t	 size;		/* sizeof(struct pil_map_record) */
 	uint8_t		 nonce[16];	/* as it was asked */
-	uint8_t		 digest[32];	/* SHA-256 of the request */
+	uint8_t		 digest[32];	/* pil_map_request_digest() of it */
 	int32_t		 reason;	/* PIL_OK: map is the answer */
 	struct pil_mapping map;		/* else only its detail */
 	char		 tail[8];
@@ -71,6 +71,10 @@ struct pil_map_record {
 
 /* Make a request sound but for its identity and bounds. 0, or -1. */
 int		pil_map_request_init(struct pil_map_request *);
+
+/* SHA-256 of all that the request says: up to the last FQAN that is there. */
+void		pil_map_request_digest(const struct pil_map_request *,
+		    uint8_t digest[32]);
 
 /*
  * Check a record against the request it answers (CVE-2015-6563): PIL_OK when

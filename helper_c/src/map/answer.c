@@ -3,7 +3,6 @@
  */
 #include <string.h>
 
-#include "base/sha256.h"
 #include "base/text.h"
 #include "map/map.h"
 
@@ -65,7 +64,7 @@ pil_map_answer(const struct pil_map_config *config, enum pil_reason broken,
 	record->version = PIL_MAP_VERSION;
 	record->size = sizeof(*record);
 	memcpy(record->nonce, request->nonce, sizeof(record->nonce));
-	pil_sha256(request, sizeof(*request), record->digest);
+	pil_map_request_digest(request, record->digest);
 	if (broken != PIL_OK)
 		pil_detail(map.detail, "%s", why);
 	record->reason = (int32_t)(broken != PIL_OK ? broken :
