@@ -147,6 +147,7 @@ class HelperRig:
         if not program.exists():
             source = ROOT / "tests" / "attack" / f"{name}.c"
             words = ["gcc", "-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror", "-D_GNU_SOURCE", "-o", str(program)]
+            words += ["-I", str(ROOT / "helper_c" / "include"), "-I", str(ROOT / "helper_c" / "src")]
             subprocess.run([*words, str(source)], check=True, timeout=60)
             program.chmod(0o755)
         return program
