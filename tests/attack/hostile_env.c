@@ -20,29 +20,37 @@ static const char *const names[] = { "LD_PRELOAD", "LD_LIBRARY_PATH",
 	"XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "KRB5CCNAME", "KRB5_CONFIG",
 	"GETCONF_DIR", "NIS_PATH", "PILOTAGE_CONFIG", "PILOTAGE_RUN_ID",
 	"PILOTAGE_JOB_ID", "PILOTAGE_RUN_DIR", "GLEXEC_CLIENT_CERT",
-	"GLEXEC_TARGET_PROXY", "ASAN_OPTIONS", "UBSAN_OPTIONS", "SUDO_USER" };
+	"GLEXEC_TARGET_PROXY", "ASAN_OPTIONS", "UBSAN_OPTIONS", "SUDO_USER",
+	"SUDO_UID", "PKEXEC_UID", "LD_BIND_NOW", "LD_ORIGIN_PATH", "LD_PROFILE",
+	"LD_SHOW_AUXV", "LD_USE_LOAD_BIAS", "LD_DYNAMIC_WEAK", "NIS_DOMAIN",
+	"OPENSSL_ia32cap", "RANDFILE", "SYSTEMD_LOG_LEVEL", "NOTIFY_SOCKET",
+	"JOURNAL_STREAM", "LISTEN_FDS", "http_proxy", "https_proxy", "CURL_HOME",
+	"JAVA_TOOL_OPTIONS", "LUA_INIT", "GIT_SSH", "MANPATH", "INFOPATH" };
 
 int
 main(int argc, char **argv)
 {
 	size_t known = sizeof(names) / sizeof(names[0]), n = 0, i;
-	char **environment = calloc(300, sizeof(char *));
+	char **environment = calloc(600, sizeof(char *));
 	char *big = malloc(128 * 1024);
 
 	if (argc < 2 || environment == NULL || big == NULL)
 		return 99;
-	for (i = 0; i < 200; i++) {
+	/* 200 names, each twice: some that matter, then invented ones. */
+	for (i = 0; i < 400; i++) {
 		char *entry = malloc(128);
 
 		if (entry == NULL)
 			return 99;
-		/* Every name twice, then invented ones. */
 		if (i < 2 * known)
 			snprintf(entry, 128, "%s=/tmp/evil%zu", names[i / 2], i);
 		else
-			snprintf(entry, 128, "EVIL_%zu=() { :;}; id", i);
+			snprintf(entry, 128, i % 4 < 2 ?
+			    "BASH_FUNC_evil%zu%%%%=() { :;}; id" :
+			    "EVIL_%zu=/tmp/evil", i / 2);
 		environment[n++] = entry;
 	}
+	/* The longest entry that the kernel takes. */
 	memset(big, 'A', 128 * 1024);
 	memcpy(big, "BIG=", 4);
 	big[128 * 1024 - 1] = '\0';
