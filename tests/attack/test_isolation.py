@@ -272,33 +272,6 @@ def test_no_new_privileges_can_be_left_out_inside_too(rig: HelperRig) -> None:
     assert done.out.split() == ["CapBnd:", "0000000000000000", "NoNewPrivs:", "0"]
 
 
-def test_an_inherited_terminal_takes_no_injected_byte(isolated: HelperRig) -> None:
-    master, slave = os.openpty()
-    code = (
-        "import fcntl, os, sys, termios\n"
-        "os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0)\nos.execv(sys.argv[1], sys.argv[1:])\n"
-    )
-    inject = (
-        "import fcntl, termios\n"
-        "for name, argument in (('TIOCSTI', b'x'), ('TIOCSCTTY', 0)):\n"
-        "  try: fcntl.ioctl(0, getattr(termios, name), argument); print(name)\n"
-        "  except OSError: pass\n"
-        "try: fcntl.ioctl(0, 0x541C, bytes([2, 0])); print('TIOCLINUX')\n"
-        "except OSError: pass\n"
-        "try: open('/dev/tty'); print('tty')\n"
-        "except OSError as error: print(error.errno)\n"
-    )
-    process = isolated.start(
-        ["run", "--proxy", str(isolated.proxy()), "--", os.path.realpath("/usr/bin/python3"), "-c", inject],
-        program=("/usr/bin/python3", "-c", code),
-        stdin=slave,
-    )
-    os.close(slave)
-    out = process.communicate(timeout=10)[0]
-    os.close(master)
-    assert (process.returncode, out) == (0, b"6\n")
-
-
 def test_a_configuration_of_this_section_is_read_strictly(rig: HelperRig) -> None:
     for wrong in ("namespaces = yes", "tmp_bytes = 1", "tmp_bytes = 99999999999999999999", "cgroup = auto", "what = 1"):
         with rig.configured(section(wrong)):

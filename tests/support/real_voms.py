@@ -30,6 +30,7 @@ START_SECONDS = 60
 PORT = 15000
 
 ResultT = TypeVar("ResultT")
+UNSHARE = ("unshare", "--net", "--pid", "--mount", "--fork", "--kill-child", "--mount-proc")
 
 
 def why_not() -> str:
@@ -39,8 +40,9 @@ def why_not() -> str:
         return f"{missing[0]} is missing: apt-get install --no-install-recommends {PACKAGES}"
     if os.geteuid() != 0:
         return "namespaces and the voms and mysql accounts need root"
-    probe = subprocess.run(["unshare", "--net", "--pid", "--fork", "true"], capture_output=True, check=False)
-    return "" if probe.returncode == 0 else "this machine lets nobody make network namespaces"
+    probe = subprocess.run([*UNSHARE, "true"], capture_output=True, text=True, check=False)
+    # In a chroot whose root is no mount point, the mounts cannot be made private.
+    return "" if probe.returncode == 0 else f"no network and mount namespaces here: {probe.stderr.strip()}"
 
 
 class RealVoms:
@@ -121,9 +123,8 @@ class RealVoms:
             folder = self.root / name
             folder.mkdir(mode=0o755)
             shutil.chown(folder, owner)
-        unshare = ["unshare", "--net", "--pid", "--mount", "--fork", "--kill-child", "--mount-proc"]
         self._namespace = subprocess.Popen(
-            [*unshare, "sh", "-c", "ip link set lo up && echo up && exec cat"],
+            [*UNSHARE, "sh", "-c", "ip link set lo up && echo up && exec cat"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
