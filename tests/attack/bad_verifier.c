@@ -5,6 +5,7 @@
  *	       flood | late
  *	ATTACK lie OFFSET BYTE		one byte of a good record is another
  *	ATTACK cut LENGTH		only so much of it
+ *	ATTACK refuse REASON		a refusal, or with 0 what is left of one
  * The good record is read from the file "record" beside this program.
  */
 #include <sys/mman.h>
@@ -114,6 +115,10 @@ main(int argc, char **argv)
 	if (sscanf(what, "lie %lu %lu", &offset, &byte) == 2)
 		((unsigned char *)&record)[offset] = (unsigned char)byte;
 	(void)sscanf(what, "cut %zu", &size);
+	if (sscanf(what, "refuse %lu", &byte) == 1) {
+		memset(&record.who, 0, sizeof(record.who));
+		record.who.reason = (int)byte;
+	}
 	(void)!write(1, &record, size);
 	if (strncmp(what, "flood", 5) == 0)
 		while (write(1, &record, sizeof(record)) > 0)

@@ -1,6 +1,7 @@
 /*
  * Look into the helper's processes, or signal them, as often as possible and
- * from their first moment on (D5, D7, E2). Prints what worked, once each.
+ * from their first moment on (D5, D7, E2). Ends after the time, at TERM or
+ * with PID, and prints what worked, once each.
  *	look MILLISECONDS [PID]		of PID and its children, or of all
  *	signal MILLISECONDS PID		KILL to the children of PID
  */
@@ -21,7 +22,15 @@
 #include <unistd.h>
 
 static unsigned long tried, seen;
+static volatile sig_atomic_t ended;
 static char told[64][64];
+
+static void
+stop(int sig)
+{
+	(void)sig;
+	ended = 1;
+}
 
 static void
 tell(const char *what, const char *name)
@@ -34,8 +43,6 @@ tell(const char *what, const char *name)
 		if (strcmp(told[i], line) == 0)
 			return;
 	(void)strcpy(told[i], line);
-	printf("%s\n", line);
-	(void)fflush(stdout);
 }
 
 static int
@@ -174,9 +181,10 @@ main(int argc, char **argv)
 
 	if (argc < 3 || (signals && pid == 0))
 		return 99;
+	(void)signal(SIGTERM, stop);
 	printf("ready\n");
 	(void)fflush(stdout);
-	for (end = now() + atol(argv[2]); now() < end;) {
+	for (end = now() + atol(argv[2]); !ended && now() < end;) {
 		if (pid == 0) {
 			each_process(act);
 			continue;
@@ -187,6 +195,8 @@ main(int argc, char **argv)
 			act(pid);
 		each_child(pid, act);
 	}
+	for (size_t i = 0; told[i][0] != '\0'; i++)
+		printf("%s\n", told[i]);
 	printf("%lu attempts on %lu\n", tried, seen);
 	return 0;
 }

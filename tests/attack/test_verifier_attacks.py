@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from pilotage.reasons import Reason
 from support.helper_rig import ROOT, VERIFIER, HelperRig, Outcome
 from support.processes import children, monitor_of, state
 
@@ -219,8 +220,25 @@ def test_a_lie_about_the_owner_stays_within_the_callers_bounds(rig: HelperRig) -
     rig.release_all()
 
 
+def test_a_refusal_whose_bits_have_flipped_permits_nothing(rig: HelperRig) -> None:
+    """No one value is a permission (C13): what goes on is a whole identity, and a refusal has none to go on with."""
+    flipped = [0, *(Reason.PROXY_EXPIRED.value ^ 1 << bit for bit in range(32))]
+    with taken_over(rig):
+        assert (
+            rig.run("/usr/bin/id", proxy=ordered(rig, f"refuse {Reason.PROXY_EXPIRED.value}")).reason == "PROXY_EXPIRED"
+        )
+        with concurrent.futures.ThreadPoolExecutor(6) as pool:
+            proxies = [ordered(rig, f"refuse {number}") for number in flipped]
+            done = list(pool.map(lambda path: rig.run("/usr/bin/id", proxy=path), proxies))
+    assert {(outcome.code, outcome.out) for outcome in done} == {(203, "")}
+    assert done[0].reason == "VERIFIER_RECORD"
+    known = {Reason(number).name for number in flipped if number in {reason.value for reason in Reason}}
+    assert {outcome.reason for outcome in done} <= {"VERIFIER_RECORD", *known}
+
+
 def test_what_is_permitted_is_compared_with_one_value() -> None:
     """Default deny: no test of a reason for anything but the one constant, and no switch that falls into permission."""
-    for path in (ROOT / "helper_c" / "src" / "exec").glob("*.c"):
+    sources = [path for name in ("exec", "keep") for path in (ROOT / "helper_c" / "src" / name).glob("*.c")]
+    for path in sources:
         text = path.read_text()
         assert not re.search(r"if \(!?reason\)|!reason\b|reason (==|!=|<|>) 0", text), path.name
