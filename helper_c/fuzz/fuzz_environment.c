@@ -5,9 +5,9 @@
  */
 #include <string.h>
 
-#include "exec/glexec.h"
+#include "keep/glexec.h"
 #include "exec/options.h"
-#include "exec/run.h"
+#include "keep/run.h"
 #include "fuzz.h"
 
 #define ENTRIES	256

@@ -107,9 +107,9 @@ class HelperRig:
         self.owners = [self.grid.user(f"owner {n}") for n in range(1, 4)]
         self._proxies: dict[tuple[str, str, str], Path] = {}
         self.calls: list[subprocess.Popen[bytes]] = []
-        self._no_namespaces: str | None = None
         self.map(f'"{ANALYSIS}" .{POOL}\n"/demo" .{POOL}\n')
         self.configure()
+        self.no_namespaces = self._ask_for_namespaces()
 
     # made once
 
@@ -173,26 +173,23 @@ class HelperRig:
         if change:
             self.configure(text=change(self.config.read_text()))
         try:
-            if "namespaces = required" in self.config.read_text() and (reason := self.no_namespaces()):
-                pytest.skip(f"no namespaces here: {reason}")
+            if "namespaces = required" in self.config.read_text() and self.no_namespaces:
+                pytest.skip(f"no namespaces here: {self.no_namespaces}")
             yield
         finally:
             self.configure(text=before)
 
-    def no_namespaces(self) -> str:
+    def _ask_for_namespaces(self) -> str:
         """Tell why the helper cannot make namespaces on this machine, by its own word; empty when it can.
 
         In a chroot whose root is no mount point, for one, the mounts cannot be made slaves of the machine's.
         """
-        if self._no_namespaces is None:
-            before = self.config.read_text()
-            self.configure("\n[isolation]\nnamespaces = required")
-            with self.mapped(f'"/demo" .{POOL}\n"{ANALYSIS}" .{POOL}\n'):
-                done = self.run("/bin/true")
-            self.configure(text=before)
-            refused = done.reason == "ISOLATION_FAILED"
-            self._no_namespaces = str(done.status[0]["message"]) if refused else ""
-        return self._no_namespaces
+        self.configure("\n[isolation]\nnamespaces = required")
+        done = self.run("/bin/true")
+        self.configure()
+        self.release_all()
+        self.log.unlink(missing_ok=True)
+        return str(done.status[0]["message"]) if done.reason == "ISOLATION_FAILED" else ""
 
     def map(self, text: str | bytes) -> None:
         """Write the grid-mapfile anew."""

@@ -150,6 +150,8 @@ inherit_ids(char *detail)
 	return PIL_OK;
 }
 
+#define PROCESSES	64
+
 /* What the helper itself needs; the payload gets the caller's limits again. */
 static const struct {
 	int		 resource;
@@ -163,6 +165,24 @@ static const struct {
 	{ RLIMIT_STACK, MIB, "STACK" },
 	{ RLIMIT_CPU, 60, "CPU" },
 };
+
+/*
+ * Verifier, cleaner and the rest are processes of accounts that may have many,
+ * and a caller's limit would keep them from execve (helper.md D2): none, or at
+ * least enough where root may not raise it.
+ */
+static int
+lift_processes(const struct rlimit *callers)
+{
+	struct rlimit limit = { RLIM_INFINITY, RLIM_INFINITY };
+
+	if (setrlimit(RLIMIT_NPROC, &limit) == 0)
+		return 0;
+	if (callers->rlim_max < PROCESSES)
+		return -1;
+	limit.rlim_cur = limit.rlim_max = callers->rlim_max;
+	return setrlimit(RLIMIT_NPROC, &limit);
+}
 
 enum pil_reason
 inherit_limits(struct call *call, char *detail)
@@ -188,6 +208,11 @@ inherit_limits(struct call *call, char *detail)
 		pil_detail(detail, "RLIMIT_%s is less than %llu and cannot be "
 		    "raised", needs[i].name,
 		    (unsigned long long)needs[i].minimum);
+		return PIL_HELPER_LIMITS;
+	}
+	if (lift_processes(&call->limits[RLIMIT_NPROC]) == -1) {
+		pil_detail(detail, "RLIMIT_NPROC is less than %d and cannot "
+		    "be raised", PROCESSES);
 		return PIL_HELPER_LIMITS;
 	}
 	limit = call->limits[RLIMIT_CORE];

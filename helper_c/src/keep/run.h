@@ -6,6 +6,7 @@
 #define PILOTAGE_KEEP_RUN_H
 
 #include <limits.h>
+#include <sched.h>
 #include <stdint.h>
 
 #include "pilotage/map.h"
@@ -66,6 +67,14 @@ struct slot {
 	int		 begun;		/* there is something of our own record */
 };
 
+/* What a process has of the machine. */
+struct share {
+	int		 nice, oom_score, policy;
+	int		 disk;		/* as ioprio_get(2) gives it */
+	cpu_set_t	 cpus;
+	int		 has_cpus;
+};
+
 struct control {
 	int		 listener, client;	/* -1: none */
 };
@@ -95,7 +104,7 @@ struct run {
 	char		 caller_name[PIL_ACCOUNT_SIZE];
 	char		 id[PIL_RUN_ID_SIZE];
 	struct rlimit	 limits[RLIM_NLIMITS];	/* as the caller had them */
-	int		 nice, oom_score;	/* the same */
+	struct share	 share;		/* the same */
 	struct proxy	 proxy, source;
 	int		 audit_file, audit_log;	/* -1: not open */
 	int		 front;		/* socket to the front */

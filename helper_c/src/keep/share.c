@@ -1,8 +1,10 @@
 /*
  * The monitor's share of the machine and the payload's: the caller's nice
- * value, OOM score and limits are the payload's only.
+ * value, class, processors, OOM score and limits are the payload's only.
  */
+#include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 
 #include <fcntl.h>
 #include <sched.h>
@@ -12,6 +14,14 @@
 
 #include "keep/share.h"
 #include "privsep/sys.h"
+
+/* linux/ioprio.h, which older distributions do not install. */
+#define DISK_PROCESS		1
+#define DISK_CLASS_SHIFT	13
+#define DISK_NORMAL		2
+#define DISK_IDLE		3
+
+#define TIMER_NSEC		50000ul	/* how late a timer may be: the usual */
 
 int
 share_restore_limits(const struct run *run)
@@ -42,33 +52,58 @@ write_oom_score(int score)
 
 /*
  * The monitor must outlive the payload, so it does not keep a bad share of
- * the machine. A real-time process may be limited so that it is killed for
- * working (RLIMIT_RTTIME); nobody gets such a class from us.
+ * the machine: neither little of it, nor only one processor that others may
+ * keep busy, nor timers that may be late. A real-time process may be limited so
+ * that it is killed for working (RLIMIT_RTTIME); nobody gets such a class from
+ * us.
  */
 void
 share_raise(struct run *run)
 {
 	const struct sched_param none = { 0 };
-	int policy = sched_getscheduler(0);
+	struct share *share = &run->share;
 	FILE *file = fopen("/proc/self/oom_score_adj", "re");
+	cpu_set_t all;
 
-	if (file != NULL && fscanf(file, "%d", &run->oom_score) == 1 &&
-	    run->oom_score > 0)
+	if (file != NULL && fscanf(file, "%d", &share->oom_score) == 1 &&
+	    share->oom_score > 0)
 		(void)write_oom_score(0);
 	if (file != NULL)
 		(void)fclose(file);
-	if (policy == SCHED_FIFO || policy == SCHED_RR)
+	if ((share->policy = sched_getscheduler(0)) > SCHED_OTHER)
 		(void)sched_setscheduler(0, SCHED_OTHER, &none);
-	run->nice = getpriority(PRIO_PROCESS, 0);
-	if (run->nice > 0)
+	share->nice = getpriority(PRIO_PROCESS, 0);
+	if (share->nice > 0)
 		(void)setpriority(PRIO_PROCESS, 0, 0);
+	share->disk = (int)syscall(SYS_ioprio_get, DISK_PROCESS, 0);
+	if (share->disk > 0)
+		(void)syscall(SYS_ioprio_set, DISK_PROCESS, 0, 0);
+	share->has_cpus = sched_getaffinity(0, sizeof(share->cpus),
+	    &share->cpus) == 0;
+	memset(&all, 0xff, sizeof(all));
+	(void)sched_setaffinity(0, sizeof(all), &all);
+	(void)prctl(PR_SET_TIMERSLACK, TIMER_NSEC, 0, 0, 0);
 }
 
 /* As root still: then the account cannot take it back. */
 int
 share_restore(const struct run *run)
 {
-	if (run->oom_score > 0 && write_oom_score(run->oom_score) == -1)
+	const struct sched_param none = { 0 };
+	const struct share *share = &run->share;
+	int disk = share->disk >> DISK_CLASS_SHIFT;
+
+	if (share->oom_score > 0 && write_oom_score(share->oom_score) == -1)
 		return -1;
-	return run->nice > 0 ? setpriority(PRIO_PROCESS, 0, run->nice) : 0;
+	if (share->nice > 0 &&
+	    setpriority(PRIO_PROCESS, 0, share->nice) == -1)
+		return -1;
+	if ((share->policy == SCHED_BATCH || share->policy == SCHED_IDLE) &&
+	    sched_setscheduler(0, share->policy, &none) == -1)
+		return -1;
+	if ((disk == DISK_NORMAL || disk == DISK_IDLE) && syscall(
+	    SYS_ioprio_set, DISK_PROCESS, 0, share->disk) == -1)
+		return -1;
+	return share->has_cpus ? sched_setaffinity(0, sizeof(share->cpus),
+	    &share->cpus) : 0;
 }
