@@ -102,6 +102,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	if (said == -1) {
 		said = memfd_create("said", 0);
 		run.payload.pidfd = run.init.pidfd = -1;
+		run.audit_file = run.audit_log = -1;
 	}
 	MUST(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) == 0);
 	run.front = pair[1];

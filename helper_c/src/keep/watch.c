@@ -40,6 +40,7 @@ struct watch {
 	int		 failed;	/* the child's pipe; -1 once it is closed */
 	int		 children;	/* signalfd of SIGCHLD */
 	long long	 deadline;
+	int		 noise;		/* the front has sent some */
 	enum pil_reason	 why;		/* what ended the run, if not itself */
 	struct failure	 failure;
 };
@@ -106,6 +107,21 @@ pass_on(struct watch *w, int sig, int all)
 	return failed;
 }
 
+/* Only once, so that a front that was taken over cannot fill the log. */
+static void
+log_noise(struct watch *w)
+{
+	struct pil_json json;
+
+	if (w->noise)
+		return;
+	w->noise = 1;
+	audit_begin(w->run, &json, "IGNORED");
+	pil_json_string(&json, "message", "the front has sent what is no "
+	    "signal that it passes on");
+	(void)audit_write(w->run, &json);
+}
+
 /* One byte is a signal; anything else is no message of ours. */
 static void
 hear_front(struct watch *w)
@@ -121,6 +137,8 @@ hear_front(struct watch *w)
 		end_within(w, LOST_USEC);
 	} else if (n == 1 && message_relays(sig[0]))
 		(void)pass_on(w, sig[0], 0);
+	else
+		log_noise(w);
 }
 
 /* An order of the caller's over the control socket, logged before it is done. */
