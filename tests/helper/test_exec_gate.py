@@ -116,6 +116,21 @@ def test_no_path_is_changed_or_looked_up_twice() -> None:
         assert not re.search(banned, without_comments(path)), path.name
 
 
+# Paths that are made at run time, and are the kernel's own files; and an unprivileged check of any file.
+OPENED_BY_NAME = {("aide.c", "path"), ("cgroup.c", "file"), ("sweep.c", "proc, path"), ("trusted.c", "path")}
+
+
+def test_no_link_is_followed_but_to_the_kernels_own_files() -> None:
+    """Whatever is opened is /proc's, /dev/null, the list of accounts, or opened with O_NOFOLLOW."""
+    found = set()
+    for path in SOURCES:
+        for call in re.findall(r"\b(?:f?open|openat|opendir)\(((?:[^()]|\([^()]*\))*)\)", without_comments(path)):
+            if not re.search(r"O_NOFOLLOW|\bOPEN_[A-Z]+\b", call):
+                found.add((path.name, re.split(r", (?:O_|flags|\"r)", " ".join(call.split()))[0]))
+    fixed = re.compile(r'"(/proc(/[\w/]+)?|/dev/null|/etc/passwd)"$')
+    assert {(name, what) for name, what in found if not fixed.match(what)} == OPENED_BY_NAME
+
+
 def test_only_one_file_changes_ids() -> None:
     calls = r"\b(setuid|seteuid|setreuid|setresuid|setgid|setegid|setregid|setresgid|setgroups|initgroups)\("
     assert {path.name for path in SOURCES if re.search(calls, without_comments(path))} == {"switch.c"}
