@@ -3,6 +3,7 @@
  * over could make it (B4). The command that the caller wants to run says what
  * it answers: "/uid=N,gid=N,group=N,account=NAME,home=PATH,reason=N".
  */
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -49,7 +50,8 @@ main(void)
 	record.version = PIL_MAP_VERSION;
 	record.size = sizeof(record);
 	memcpy(record.nonce, request.nonce, sizeof(record.nonce));
-	pil_sha256(&request, sizeof(request), record.digest);
+	pil_sha256(&request, offsetof(struct pil_map_request, who.fqan) +
+	    request.who.fqan_count * PIL_NAME_SIZE, record.digest);
 	record.reason = (int)number(order, "reason=", 0);
 	(void)strcpy(record.map.home, "/nonexistent");
 	word(order, "account=", record.map.account, sizeof(record.map.account));
