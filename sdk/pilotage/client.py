@@ -19,6 +19,7 @@ from typing import IO
 import msgspec
 
 from pilotage import convert, sandbox
+from pilotage.admin import Admin
 from pilotage.config import data_home
 from pilotage.credentials import Credentials
 from pilotage.errors import PilotageError, refuse
@@ -73,6 +74,7 @@ class Client:
             server, ca_dir=ca_dir or find_ca_dir(environ), identity=self._source, audience=audience
         )
         self._jobs = job_pb2_grpc.JobServiceStub(self._channel)
+        self.admin = Admin(self._channel)
         self._auth = auth_pb2_grpc.AuthServiceStub(self._channel)
         home = data_home(environ)
         self.credentials = Credentials(

@@ -6,6 +6,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from pilotage.jobs import (
     AttemptResult,
+    AuditEntry,
     Caller,
     Credential,
     Issuance,
@@ -19,7 +20,7 @@ from pilotage.jobs import (
     Usage,
 )
 from pilotage.states import JobState, Outcome
-from pilotage.v1 import auth_pb2, credential_pb2, job_pb2
+from pilotage.v1 import admin_pb2, auth_pb2, credential_pb2, job_pb2
 from pilotage.x509.keys import KeyKind
 
 
@@ -181,6 +182,25 @@ def issuance(message: credential_pb2.Issuance) -> Issuance:
         issue_time=time_of(message.issue_time),
         expire_time=time_of(message.expire_time),
         peer=message.peer,
+    )
+
+
+def audit_entry(message: admin_pb2.AuditEntry) -> AuditEntry:
+    """Return one row of the audit; thumbprint and digest as hex."""
+    return AuditEntry(
+        sequence=message.sequence,
+        act_time=time_of(message.act_time),
+        act=message.act,
+        actor_dn=message.actor_dn,
+        actor_thumbprint=message.actor_thumbprint.hex(),
+        peer=message.peer,
+        owner_dn=message.owner_dn,
+        credential_id=message.credential_id,
+        job_id=message.job_id,
+        lease_id=message.lease_id,
+        reason=message.reason,
+        facts=dict(message.facts),
+        digest=message.digest.hex(),
     )
 
 

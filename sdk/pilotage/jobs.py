@@ -162,6 +162,24 @@ class Issuance(msgspec.Struct, frozen=True, kw_only=True):
     peer: str
 
 
+class AuditEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of the audit; `reason` is empty for what was done, and `actor_dn` for what the service did by itself."""
+
+    sequence: int
+    act_time: datetime.datetime
+    act: str
+    actor_dn: str
+    actor_thumbprint: str
+    peer: str
+    owner_dn: str
+    credential_id: str
+    job_id: str
+    lease_id: str
+    reason: str
+    facts: dict[str, str]
+    digest: str
+
+
 class Rebound(msgspec.Struct, frozen=True, kw_only=True):
     """What a new credential did for the jobs that were held for want of one."""
 

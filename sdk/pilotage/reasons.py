@@ -66,6 +66,7 @@ class Reason(enum.Enum):
     CONFIG_INVALID = 110
     STORE_UNAVAILABLE = 111
     DISK_FULL = 112
+    AUDIT_BROKEN = 115
     # login and roles
     CHALLENGE_INVALID = 120
     CHALLENGE_EXPIRED = 121
@@ -320,6 +321,9 @@ TABLE: dict[Reason, Row] = {
     ),
     Reason.DISK_FULL: Row(
         "ServiceError", Code.RESOURCE_EXHAUSTED, 5, True, "The service has no room to store this; try again later."
+    ),
+    Reason.AUDIT_BROKEN: Row(
+        "ServiceError", Code.DATA_LOSS, 1, False, "The audit chain is not what it was: rows were changed or taken away."
     ),
     # login and roles
     Reason.CHALLENGE_INVALID: Row(

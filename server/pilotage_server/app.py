@@ -18,8 +18,11 @@ from pilotage_server.auth.mutual import Peers
 from pilotage_server.auth.sessions import Sessions
 from pilotage_server.clock import Clock, utc_now
 from pilotage_server.config import Config
+from pilotage_server.credentials.anchor import FILE as ANCHOR
+from pilotage_server.credentials.anchor import AnchorFile
 from pilotage_server.credentials.issuing import Limits, ProxyIssuer
 from pilotage_server.credentials.keeper import CredentialKeeper
+from pilotage_server.credentials.ledger import Ledger
 from pilotage_server.credentials.sealing import Sealer
 from pilotage_server.jobs import (
     CredentialDesk,
@@ -100,7 +103,10 @@ class App:
         policy = config.policy()
         sealer = Sealer(keys.service, keys.old_services)
         max_lifetime = configuration.span(config.credentials.max_lifetime_seconds)
-        self._keeper = CredentialKeeper(credentials, self._verifier, sealer, self._pool, clock, max_lifetime)
+        self._ledger = Ledger(credentials, AnchorFile(state / ANCHOR), keys.token, clock)
+        self._keeper = CredentialKeeper(
+            credentials, self._ledger, self._verifier, sealer, self._pool, clock, max_lifetime
+        )
         self._notices = Notices()
         logs = LogStore(state / "logs", config.limits)
         wrapping = KeyWrap(keys.wrap)
@@ -115,7 +121,7 @@ class App:
         limits = Limits(configuration.span(config.credentials.issue_seconds), config.credentials.issue_limited)
         token_key = keys.token.public_key()
         self._issuer = ProxyIssuer(
-            credentials, self._verifier, sealer, self._pilot_desk, book, token_key, clock, limits
+            credentials, self._ledger, self._verifier, sealer, self._pilot_desk, book, token_key, clock, limits
         )
         undo.callback(self._issuer.close)
         sessions = Sessions(keys.session, audience)
@@ -126,14 +132,15 @@ class App:
             credentials=CredentialServicer(self._keeper, self._issuer, policy),
             jobs=JobServicer(job_desk, self._credential_desk, sandboxes),
             pilots=PilotServicer(self._pilot_desk),
-            admin=AdminServicer(),
+            admin=AdminServicer(self._ledger),
             health=self._health,
         )
-        guard = Guard(policy, sessions, Peers(self._verifier, clock), clock)
+        guard = Guard(policy, sessions, Peers(self._verifier, clock), self._ledger, clock)
         self._server = RpcServer(guard, servicers, self._certificates)
 
     async def start(self) -> None:
         """Open the ports and serve; on return the health service says SERVING."""
+        await self._ledger.begin(self.config.policy_text())
         await self._pilot_desk.start()
         self.port = self._server.listen(self.config.server.listen)
         if self.config.server.listen_mutual:
@@ -158,6 +165,10 @@ class App:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._verifier.close()
         self._issuer.close()
+        try:
+            await self._ledger.anchor()
+        except PilotageError as error:
+            log.error("the audit is not anchored", reason=error.reason.name, why=error.message)
         for database in self._databases.values():
             await database.close()
         await asyncio.to_thread(self._pool.close)
@@ -169,6 +180,7 @@ class App:
         await self._databases["credentials"].write(lambda connection: logins.prune_challenges(connection, now))
         await self._keeper.prune()
         await self._credential_desk.look_at_all()
+        await self._ledger.anchor()
         self._certificates.renew()
 
     async def _keep_house(self) -> None:

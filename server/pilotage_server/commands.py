@@ -1,4 +1,4 @@
-"""`pilotage-server`: make its keys, check its configuration, run it."""
+"""`pilotage-server`: make its keys, check its configuration, run it, prove its audit."""
 
 import argparse
 import asyncio
@@ -13,9 +13,9 @@ from pathlib import Path
 import structlog
 
 from pilotage.errors import PilotageError
+from pilotage_server import audit_commands, logs
 from pilotage_server import config as configuration
 from pilotage_server import keys as key_files
-from pilotage_server import logs
 from pilotage_server.app import App, prepare_state
 from pilotage_server.config import DEFAULT_PATH, Config
 from pilotage_server.rpc.tls import Certificates
@@ -27,24 +27,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code."""
     parser = argparse.ArgumentParser(prog="pilotage-server", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
+    with_config = argparse.ArgumentParser(add_help=False)
+    with_config.add_argument("--config", type=Path, default=DEFAULT_PATH, metavar="FILE", help=f"({DEFAULT_PATH})")
     for name, action, text in (
         ("init", init, "make the state directory and the keys that are missing"),
         ("run", run, "serve until SIGTERM"),
         ("check-config", check_config, "check the configuration file and the files it names"),
     ):
-        command = commands.add_parser(name, help=text, description=text)
-        command.add_argument("--config", type=Path, default=DEFAULT_PATH, metavar="FILE", help=f"({DEFAULT_PATH})")
+        command = commands.add_parser(name, help=text, description=text, parents=[with_config])
         command.set_defaults(act=action)
+    audit_commands.add_to(commands, with_config)
     chosen = parser.parse_args(arguments)
-    act: Callable[[Config], int] = chosen.act
+    act: Callable[[Config, argparse.Namespace], int] = chosen.act
     try:
-        return act(configuration.load(chosen.config))
+        return act(configuration.load(chosen.config), chosen)
     except PilotageError as error:
         print(f"pilotage-server: {error.reason.name}: {error.message}", file=sys.stderr)
         return error.exit_code
 
 
-def init(config: Config) -> int:
+def init(config: Config, _: argparse.Namespace) -> int:
     """Make what a first start needs."""
     made = prepare_state(config)
     print(f"{config.server.state_dir}: " + (f"made {', '.join(made)}" if made else "nothing was missing"))
@@ -52,7 +54,7 @@ def init(config: Config) -> int:
     return 0
 
 
-def check_config(config: Config) -> int:
+def check_config(config: Config, _: argparse.Namespace) -> int:
     """Look at every file the configuration names, changing nothing."""
     configuration.check_files(config)
     Certificates(config.server)
@@ -63,7 +65,7 @@ def check_config(config: Config) -> int:
     return 0
 
 
-def run(config: Config) -> int:
+def run(config: Config, _: argparse.Namespace) -> int:
     """Serve until told to stop."""
     prepare_state(config)
     with logs.open_audit(config.server.state_dir / "audit.jsonl") as audit:

@@ -74,6 +74,11 @@ class Config(Section, frozen=True, kw_only=True):
         """Return who has which role."""
         return Policy(self.roles.owner, self.roles.pilot, self.roles.admin)
 
+    def policy_text(self) -> str:
+        """Return what decides who gets which credentials, as one line for the audit."""
+        parts = {"audience": self.server.audience, "roles": self.roles, "credentials": self.credentials}
+        return msgspec.json.encode(parts, order="sorted").decode()
+
 
 def load(path: Path) -> Config:
     """Read and check a configuration file; raise CONFIG_INVALID with the place of the first mistake."""

@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 
 import msgspec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from pilotage.errors import PilotageError, refuse
 from pilotage.reasons import Reason
@@ -54,6 +54,11 @@ def load(directory: Path) -> Keys:
         service=service,
         old_services=tuple(read_key(path) for path in sorted(directory.glob(OLD_SERVICE_KEYS))),
     )
+
+
+def token_keys(directory: Path) -> list[Ed25519PublicKey]:
+    """Return the keys that what was signed by this service's token key is checked with."""
+    return [Ed25519PrivateKey.from_private_bytes(read_key(directory / "token.key").reveal()).public_key()]
 
 
 def read_key(path: Path) -> Secret:

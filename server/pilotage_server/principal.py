@@ -18,7 +18,7 @@ class Principal(msgspec.Struct, frozen=True):
 
     `dn` is the end-entity certificate's subject in slash form, `fqans` are normalised and in the
     proxy's order, `thumbprint` is the SHA-256 of the leaf's SubjectPublicKeyInfo, `expire_time`
-    is when this proof ends (aware, UTC).
+    is when this proof ends (aware, UTC). `peer` is the network address this call comes from, as gRPC writes it.
     """
 
     dn: str
@@ -28,3 +28,4 @@ class Principal(msgspec.Struct, frozen=True):
     thumbprint: bytes
     proof: Proof
     expire_time: datetime.datetime
+    peer: str = ""

@@ -59,7 +59,7 @@ def test_a_fault_is_told_to_the_operator_and_not_to_the_caller(
     async def fail(*_: object) -> None:
         raise ValueError("a secret in the text of an exception")
 
-    monkeypatch.setattr(CredentialKeeper, "get", fail)
+    monkeypatch.setattr(CredentialKeeper, "look", fail)
     error = refused(owner.credentials.GetCredential, UNKNOWN)
     assert isinstance(error, grpc.Call)
     assert error.code() is grpc.StatusCode.INTERNAL
@@ -75,7 +75,7 @@ def test_a_database_that_fails_is_unavailable_and_names_itself_in_the_log(
     async def fail(*_: object) -> None:
         raise sqlite3.DatabaseError("database disk image is malformed")
 
-    monkeypatch.setattr(CredentialKeeper, "get", fail)
+    monkeypatch.setattr(CredentialKeeper, "look", fail)
     assert reason(owner.credentials.GetCredential, UNKNOWN) is Reason.INTERNAL
     assert "database disk image is malformed" in rig.log_text
 
@@ -92,7 +92,6 @@ def test_what_is_not_built_says_so_after_it_asked_who_calls(rig: Rig, owner: Cli
         lambda: stub.DrainPilot(admin_pb2.DrainPilotRequest()),
         lambda: stub.SetShare(admin_pb2.SetShareRequest()),
         lambda: stub.ListPilots(admin_pb2.ListPilotsRequest()),
-        lambda: stub.QueryAudit(admin_pb2.QueryAuditRequest()),
     ]
     for call in calls:
         error = refused(call)

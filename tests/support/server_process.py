@@ -35,10 +35,10 @@ class ServerProcess:
         """Return the address of the login port."""
         return f"localhost:{self.port}"
 
-    def command(self, verb: str) -> subprocess.CompletedProcess[str]:
+    def command(self, *verb: str) -> subprocess.CompletedProcess[str]:
         """Run a verb that ends by itself."""
         return subprocess.run(
-            self._command(verb), env=environ(), capture_output=True, text=True, timeout=60, check=False
+            self._command(*verb), env=environ(), capture_output=True, text=True, timeout=60, check=False
         )
 
     def start(self) -> None:
@@ -79,8 +79,8 @@ class ServerProcess:
             self._process.kill()
             self._process.wait(30)
 
-    def _command(self, verb: str) -> list[str]:
-        return [sys.executable, "-m", "pilotage_server.cli", verb, "--config", str(self.config)]
+    def _command(self, *verb: str) -> list[str]:
+        return [sys.executable, "-m", "pilotage_server.cli", *verb, "--config", str(self.config)]
 
 
 def environ() -> dict[str, str]:

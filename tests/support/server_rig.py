@@ -16,7 +16,7 @@ import grpc
 from toygrid import Identity, ToyGrid
 
 from pilotage.transport import open_channel, open_mutual_channel
-from pilotage.v1 import auth_pb2_grpc, credential_pb2_grpc, job_pb2_grpc, pilot_pb2_grpc
+from pilotage.v1 import admin_pb2_grpc, auth_pb2_grpc, credential_pb2_grpc, job_pb2_grpc, pilot_pb2_grpc
 from pilotage.x509.files import LocalIdentity, load_identity
 from pilotage_server import config as configuration
 from pilotage_server import logs
@@ -65,6 +65,7 @@ class Client:
 
     def __init__(self, channel: grpc.Channel) -> None:
         self.channel = channel
+        self.admin = admin_pb2_grpc.AdminServiceStub(channel)
         self.auth = auth_pb2_grpc.AuthServiceStub(channel)
         self.credentials = credential_pb2_grpc.CredentialServiceStub(channel)
         self.jobs = job_pb2_grpc.JobServiceStub(channel)
@@ -81,7 +82,9 @@ class Rig:
         self.state = root / "state"
         self.log_path = root / "server.log"
         self.clock = TurnedClock()
-        self.config = configuration.parse(config_text(grid, self.state, host, settings or {}).encode(), "test")
+        self.config_path = root / "server.toml"
+        self.config_path.write_text(config_text(grid, self.state, host, settings or {}))
+        self.config = configuration.load(self.config_path)
         self.app: App | None = None
         self._files = contextlib.ExitStack()
         self._channels: list[grpc.Channel] = []
@@ -113,7 +116,11 @@ class Rig:
 
     async def _start(self) -> App:
         app = App(self.config, self.clock)
-        await app.start()
+        try:
+            await app.start()
+        except BaseException:
+            await app.close(0)
+            raise
         return app
 
     def stop(self) -> None:

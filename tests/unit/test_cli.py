@@ -16,7 +16,20 @@ from pilotage.config import Config, load_config
 from pilotage.errors import ConfigError, RequestError
 from pilotage.sandbox import gather
 
-COMMANDS = ("submit", "ls", "show", "wait", "logs", "fetch", "cancel", "events", "whoami", "doctor", "credential")
+COMMANDS = (
+    "submit",
+    "ls",
+    "show",
+    "wait",
+    "logs",
+    "fetch",
+    "cancel",
+    "events",
+    "whoami",
+    "doctor",
+    "credential",
+    "admin",
+)
 
 
 def run(*words: str, **environ: str) -> Result:

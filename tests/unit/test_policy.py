@@ -110,9 +110,10 @@ BYTES = {
     *("Principal.thumbprint", "BeginDelegationResponse.certificate_request", "CompleteDelegationRequest.chain"),
     *("RetrieveCredentialRequest.certificate_request", "RetrieveCredentialResponse.chain"),
     *("RenewCredentialRequest.certificate_request", "RenewCredentialResponse.chain"),
+    *("AuditEntry.actor_thumbprint", "AuditEntry.digest"),
     *("UploadSandboxRequest.data", "DownloadSandboxResponse.data", "GetLogResponse.data", "AppendLogRequest.data"),
 }
-"""Every field of bytes: certificates, requests and signatures, which are public, and what owners and payloads wrote."""
+"""Every field of bytes: certificates, requests, signatures, digests are public; the rest owners and payloads wrote."""
 SEALING = {
     *("CompleteDelegationRequest.retrieval_key", "SubmitJobsRequest.retrieval_key", "Lease.retrieval_key"),
     *("RebindCredentialRequest.retrieval_key", "RefreshCredentialTokenResponse.retrieval_key"),
@@ -135,7 +136,7 @@ def test_no_message_carries_a_private_key() -> None:
     assert found == BYTES | SEALING
     texts = {name_of(field) for field in fields if field.type == FieldDescriptor.TYPE_STRING}
     suspects = {name for name in texts if any(word in name for word in ("key", "pem", "private", "secret", "password"))}
-    assert suspects == {"JobSpec.EnvironmentEntry.key"}
+    assert suspects == {"JobSpec.EnvironmentEntry.key", "AuditEntry.FactsEntry.key"}
 
 
 def name_of(field: FieldDescriptor) -> str:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from pilotage.cli.admin import admin
 from pilotage.cli.credentials import credential
 from pilotage.cli.doctor import doctor
 from pilotage.cli.jobs import cancel, events, fetch, logs, ls, show, wait
@@ -70,5 +71,5 @@ def whoami(session: Session, form: str, as_json: bool) -> None:
     )
 
 
-for command in (submit, ls, show, wait, logs, fetch, cancel, events, whoami, doctor, credential):
+for command in (submit, ls, show, wait, logs, fetch, cancel, events, whoami, doctor, credential, admin):
     cli.add_command(command)

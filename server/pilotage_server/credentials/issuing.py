@@ -6,6 +6,7 @@ recorded, in one transaction before the proxy leaves; whatever is refused before
 
 import asyncio
 import datetime
+import sqlite3
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
@@ -24,10 +25,12 @@ from pilotage.x509.proxies import sign_proxy
 from pilotage.x509.requests import check_request
 from pilotage_server import tokens
 from pilotage_server.clock import Clock
-from pilotage_server.credentials.keeper import AT_ISSUE, check_usable, refusals
+from pilotage_server.credentials.keeper import AT_ISSUE, check_usable
+from pilotage_server.credentials.ledger import Ledger, Note, by
 from pilotage_server.credentials.sealing import Sealer
 from pilotage_server.principal import Principal
 from pilotage_server.store import credentials as store
+from pilotage_server.store.audit import Act, Entry
 from pilotage_server.store.credentials import Issuance, StoredCredential
 from pilotage_server.store.database import Database
 from pilotage_server.tokens import CredentialClaims
@@ -97,6 +100,7 @@ class ProxyIssuer:
     def __init__(
         self,
         database: Database,
+        ledger: Ledger,
         verifier: Verifier,
         sealer: Sealer,
         leases: LeaseDirectory,
@@ -106,6 +110,7 @@ class ProxyIssuer:
         limits: Limits,
     ) -> None:
         self._database = database
+        self._ledger = ledger
         self._verifier = verifier
         self._sealer = sealer
         self._leases = leases
@@ -115,7 +120,7 @@ class ProxyIssuer:
         self._limits = limits
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="issue")
 
-    async def issue(self, caller: Principal, peer: str, wanted: Wanted, *, renewal: bool) -> IssuedProxy:
+    async def issue(self, caller: Principal, wanted: Wanted, *, renewal: bool) -> IssuedProxy:
         """Return a proxy for the caller's request: the first one of a lease, or for a renewal a newer one.
 
         Raises, in the order of the checks: INVALID_ARGUMENT, TOKEN_INVALID, TOKEN_EXPIRED, TOKEN_FOREIGN,
@@ -123,34 +128,24 @@ class ProxyIssuer:
         CREDENTIAL_EXPIRED, CREDENTIAL_TOO_SHORT, RETRIEVAL_KEY_WRONG, CREDENTIAL_REVOKED, and TOKEN_USED
         again for the slower of two; for a renewal NOTHING_TO_RENEW, after LEASE_ENDED.
         """
-        what = "renewal" if renewal else "retrieval"
-        with refusals(what, caller, peer=peer):
+        refused = Act.RENEWAL_REFUSED if renewal else Act.RETRIEVAL_REFUSED
+        async with self._ledger.refusals(refused, caller):
             life = self._life(wanted.lifetime)
-            claims = self._claims(wanted.token, caller)
-        with refusals(what, caller, peer=peer, **_names(claims)):
+            claims = tokens.verify(wanted.token.reveal_text(), self._token_key, self._clock())
+        async with self._ledger.refusals(refused, caller, **_names(claims)):
+            if claims.pilot_dn != caller.dn or claims.pilot_thumbprint != caller.thumbprint.hex():
+                raise refuse(Reason.TOKEN_FOREIGN)
             try:
-                stored, issuance, proxy = await self._issue(caller, peer, claims, wanted, life, renewal=renewal)
+                stored, issuance, proxy = await self._issue(caller, claims, wanted, life, renewal=renewal)
             except PilotageError as error:
                 if renewal and error.reason not in NO_FAILURE:
                     await self._tell_owner(claims, error)
                 raise
-        audit.info(
-            "proxy renewed" if renewal else "proxy issued",
-            dn=stored.owner_dn,
-            pilot=caller.dn,
-            key=caller.thumbprint.hex(),
-            serial=issuance.serial,
-            jti=claims.jti,
-            until=issuance.expire_time.isoformat(),
-            peer=peer,
-            **_names(claims),
-        )
         return IssuedProxy((proxy.public_bytes(Encoding.DER), *stored.chain), issuance.expire_time)
 
     async def _issue(
         self,
         caller: Principal,
-        peer: str,
         claims: CredentialClaims,
         wanted: Wanted,
         life: datetime.timedelta,
@@ -167,8 +162,14 @@ class ProxyIssuer:
         proxy = await loop.run_in_executor(
             self._threads, self._make, stored, sealed, wanted.retrieval_key, public_key, life, now
         )
-        issuance = _issuance(claims, proxy, now, peer)
-        await self._database.write(lambda connection: store.issue(connection, issuance))
+        issuance = _issuance(claims, proxy, now, caller.peer)
+        entry = issued_entry(Act.RENEWED if renewal else Act.ISSUED, caller, claims, issuance)
+
+        def spend(connection: sqlite3.Connection, note: Note) -> None:
+            store.issue(connection, issuance)
+            note(entry)
+
+        await self._ledger.write(spend)
         # Certificates count whole seconds.
         suffices = bool(wanted.lifetime) and issuance.expire_time - now > wanted.lifetime - datetime.timedelta(
             seconds=2
@@ -180,7 +181,7 @@ class ProxyIssuer:
         try:
             await self._book.renewal_failed(claims.lease_id, refusal)
         except PilotageError as error:
-            audit.error("owner not told of a failed renewal", reason=error.reason.name, **_names(claims))
+            audit.error("owner not told of a failed renewal", reason=error.reason.name, lease=claims.lease_id)
 
     def close(self) -> None:
         """Let the threads end."""
@@ -190,12 +191,6 @@ class ProxyIssuer:
         if wanted < datetime.timedelta(0):
             raise refuse(Reason.INVALID_ARGUMENT, "lifetime must not be negative.")
         return min(wanted or self._limits.lifetime, self._limits.lifetime)
-
-    def _claims(self, token: Secret, caller: Principal) -> CredentialClaims:
-        claims = tokens.verify(token.reveal_text(), self._token_key, self._clock())
-        if claims.pilot_dn != caller.dn or claims.pilot_thumbprint != caller.thumbprint.hex():
-            raise refuse(Reason.TOKEN_FOREIGN)
-        return claims
 
     async def _check_lease(self, claims: CredentialClaims, caller: Principal) -> None:
         if await self._database.read(lambda connection: store.is_used(connection, claims.jti)):
@@ -251,6 +246,22 @@ def _issuance(claims: CredentialClaims, proxy: x509.Certificate, now: datetime.d
     )
 
 
+def issued_entry(act: Act, caller: Principal, claims: CredentialClaims, issuance: Issuance) -> Entry:
+    """Return the audit entry of a proxy."""
+    facts = {
+        "serial": issuance.serial,
+        "jti": claims.jti,
+        "attempt": str(claims.attempt),
+        "until": issuance.expire_time.isoformat(),
+    }
+    return by(caller, act, _names(claims), facts=facts)
+
+
 def _names(claims: CredentialClaims) -> dict[str, str]:
-    """Name what a token is for, as log fields."""
-    return {"credential": claims.credential_id, "job": claims.job_id, "lease": claims.lease_id}
+    """Name what a token is for, as columns of the audit."""
+    return {
+        "owner_dn": claims.owner_dn,
+        "credential_id": claims.credential_id,
+        "job_id": claims.job_id,
+        "lease_id": claims.lease_id,
+    }

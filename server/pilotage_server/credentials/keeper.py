@@ -1,10 +1,10 @@
 """What owners do with their credentials: delegate, list, look at, destroy (DESIGN section 6)."""
 
 import asyncio
-import contextlib
 import datetime
+import sqlite3
 import uuid
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 import structlog
@@ -18,10 +18,12 @@ from pilotage.x509.proxies import proxy_info
 from pilotage.x509.requests import make_request
 from pilotage_helper import Identity
 from pilotage_server.clock import Clock
+from pilotage_server.credentials.ledger import Ledger, Note, by
 from pilotage_server.credentials.pending import Pending, PendingKeys
 from pilotage_server.credentials.sealing import KEY_BYTES, Sealer
 from pilotage_server.principal import Principal
 from pilotage_server.store import credentials as store
+from pilotage_server.store.audit import Act, Entry
 from pilotage_server.store.credentials import Issuance, Place, StoredCredential
 from pilotage_server.store.database import Database
 from pilotage_server.verifier import Verifier
@@ -63,6 +65,7 @@ class CredentialKeeper:
     def __init__(
         self,
         database: Database,
+        ledger: Ledger,
         verifier: Verifier,
         sealer: Sealer,
         keys: KeyPool,
@@ -70,6 +73,7 @@ class CredentialKeeper:
         max_lifetime: datetime.timedelta,
     ) -> None:
         self._database = database
+        self._ledger = ledger
         self._verifier = verifier
         self._sealer = sealer
         self._keys = keys
@@ -84,7 +88,7 @@ class CredentialKeeper:
 
     async def begin_delegation(self, caller: Principal, kind: KeyKind) -> tuple[Pending, bytes]:
         """Make a key pair for the caller and return its request (PKCS#10, DER)."""
-        with refusals("delegation", caller):
+        async with self._ledger.refusals(Act.DELEGATION_REFUSED, caller, owner_dn=caller.dn):
             self._pending.check_room(caller.dn, self._clock())
             key, request = await asyncio.to_thread(self._new_key, kind)
             pending = self._pending.add(caller.dn, kind, key, self._clock())
@@ -95,7 +99,7 @@ class CredentialKeeper:
         self, caller: Principal, delegation_id: str, chain: Sequence[bytes], retrieval_key: Secret, name: str
     ) -> StoredCredential:
         """Verify the proxy made for the pending key, seal the key, store both and forget the key."""
-        with refusals("delegation", caller, delegation=delegation_id):
+        async with self._ledger.refusals(Act.DELEGATION_REFUSED, caller, owner_dn=caller.dn):
             if len(retrieval_key.reveal()) != KEY_BYTES:
                 raise refuse(Reason.INVALID_ARGUMENT, f"retrieval_key must have {KEY_BYTES} bytes.")
             if len(name) > LONGEST_NAME or not name.isprintable():
@@ -117,14 +121,12 @@ class CredentialKeeper:
             )
             key = Secret(key_to_der(pending.key))
             sealed = self._sealer.seal(key, retrieval_key, caller.dn, stored.credential_id, stored.expire_time)
-            await self._database.write(lambda connection: store.add(connection, stored, sealed))
-        audit.info(
-            "credential stored",
-            dn=caller.dn,
-            credential=stored.credential_id,
-            fqans=stored.fqans,
-            until=stored.expire_time.isoformat(),
-        )
+
+            def add(connection: sqlite3.Connection, note: Note) -> None:
+                store.add(connection, stored, sealed)
+                note(stored_entry(caller, stored))
+
+            await self._ledger.write(add)
         return stored
 
     async def owned(self, caller: Principal, after: Place, limit: int) -> list[StoredCredential]:
@@ -160,13 +162,16 @@ class CredentialKeeper:
 
     async def destroy(self, caller: Principal, credential_id: str, *, as_admin: bool = False) -> StoredCredential:
         """Erase the sealed key of the caller's credential, or as an admin of anybody's; again changes nothing."""
-        stored = await self._database.read(lambda connection: store.get(connection, credential_id))
-        if stored.owner_dn != caller.dn and not as_admin:
-            raise refuse(Reason.CREDENTIAL_NOT_FOUND)
+        stored = await self._visible(caller, credential_id, as_admin=as_admin)
         now = self._clock()
-        done = await self._database.write(lambda connection: store.destroy(connection, credential_id, now))
-        if done:
-            audit.info("credential destroyed", dn=caller.dn, owner=stored.owner_dn, credential=credential_id)
+
+        def erase(connection: sqlite3.Connection, note: Note) -> bool:
+            done = store.destroy(connection, credential_id, now)
+            if done:
+                note(by(caller, Act.DESTROYED, names_of(stored)))
+            return done
+
+        if await self._ledger.write(erase):
             await self._changed(credential_id, stored.owner_dn)
         return await self.get(stored.owner_dn, credential_id)
 
@@ -194,9 +199,14 @@ class CredentialKeeper:
         if revoked is (stored.revoke_time is not None):
             return False
         name, now = stored.credential_id, self._clock()
-        await self._database.write(lambda c: store.set_revoked(c, name, now, revoked=revoked))
-        log = audit.warning if revoked else audit.info
-        log("credential revoked" if revoked else "credential no longer revoked", dn=stored.owner_dn, credential=name)
+        act = Act.REVOKED if revoked else Act.UNREVOKED
+        entry = Entry(act=act, owner_dn=stored.owner_dn, credential_id=name)
+
+        def mark(connection: sqlite3.Connection, note: Note) -> None:
+            store.set_revoked(connection, name, now, revoked=revoked)
+            note(entry)
+
+        await self._ledger.write(mark)
         await self._changed(name, stored.owner_dn)
         return True
 
@@ -209,20 +219,34 @@ class CredentialKeeper:
         except PilotageError as error:
             audit.error("jobs not told of a credential", credential=credential_id, reason=error.reason.name)
 
-    async def issuances(self, owner_dn: str | None, credential_id: str, after: Place, limit: int) -> list[Issuance]:
-        """Return who got proxies of a credential, newest first; `owner_dn` None asks as an admin."""
-        stored = await self._database.read(lambda connection: store.get(connection, credential_id))
-        if owner_dn is not None and stored.owner_dn != owner_dn:
-            raise refuse(Reason.CREDENTIAL_NOT_FOUND)
+    async def issuances(
+        self, caller: Principal, credential_id: str, after: Place, limit: int, *, as_admin: bool = False
+    ) -> list[Issuance]:
+        """Return who got proxies of the caller's credential, or as an admin of anybody's, newest first."""
+        await self._visible(caller, credential_id, as_admin=as_admin)
         return await self._database.read(lambda connection: store.issuances_of(connection, credential_id, after, limit))
+
+    async def look(self, caller: Principal, credential_id: str) -> StoredCredential:
+        """Return the caller's credential; another's is not told from none, and the try is recorded."""
+        return await self._visible(caller, credential_id)
+
+    async def _visible(self, caller: Principal, credential_id: str, *, as_admin: bool = False) -> StoredCredential:
+        stored = await self._database.read(lambda connection: store.get(connection, credential_id))
+        if stored.owner_dn == caller.dn or as_admin:
+            return stored
+        async with self._ledger.refusals(Act.ACCESS_REFUSED, caller, **names_of(stored)):
+            raise refuse(Reason.CREDENTIAL_NOT_FOUND)
 
     async def prune(self) -> None:
         """Forget keys of delegations nobody completed, and erase what has ended."""
         now = self._clock()
         self._pending.prune(now)
-        erased = await self._database.write(lambda connection: store.erase_expired(connection, now))
-        if erased:
-            audit.info("expired credentials erased", count=erased)
+
+        def erase(connection: sqlite3.Connection, note: Note) -> None:
+            for credential_id, owner_dn in store.erase_expired(connection, now):
+                note(Entry(act=Act.ERASED, owner_dn=owner_dn, credential_id=credential_id))
+
+        await self._ledger.write(erase)
 
     def _new_key(self, kind: KeyKind) -> tuple[PrivateKey, bytes]:
         key = self._keys.take() if kind is self._keys.kind else make_key(kind)
@@ -269,11 +293,17 @@ def check_usable(stored: StoredCredential, now: datetime.datetime, *, revocation
         raise refuse(Reason.CREDENTIAL_EXPIRED)
 
 
-@contextlib.contextmanager
-def refusals(what: str, caller: Principal, **facts: str) -> Iterator[None]:
-    """Write one audit line when the block refuses."""
-    try:
-        yield
-    except PilotageError as error:
-        audit.warning(f"{what} refused", dn=caller.dn, reason=error.reason.name, **facts)
-        raise
+def stored_entry(caller: Principal, stored: StoredCredential) -> Entry:
+    """Return the audit entry of a credential that is stored."""
+    facts = {
+        "name": stored.name,
+        "vo": stored.vo,
+        "fqans": " ".join(stored.fqans),
+        "until": stored.expire_time.isoformat(),
+    }
+    return by(caller, Act.STORED, names_of(stored), facts=facts)
+
+
+def names_of(stored: StoredCredential) -> dict[str, str]:
+    """Name a credential, as columns of the audit."""
+    return {"owner_dn": stored.owner_dn, "credential_id": stored.credential_id}

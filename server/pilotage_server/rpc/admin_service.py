@@ -1,14 +1,21 @@
-"""AdminService on the wire: declared, and not built yet. Callers without the admin role are told that first."""
+"""AdminService on the wire. What is not built yet says so, after it has told callers without the role that."""
 
 from pilotage.errors import refuse
 from pilotage.reasons import Reason
 from pilotage.v1 import admin_pb2 as pb
 from pilotage.v1 import admin_pb2_grpc
+from pilotage_server.credentials.ledger import Ledger
 from pilotage_server.rpc.guard import Context
+from pilotage_server.rpc.values import page_size, page_token, place, timestamp
+from pilotage_server.store.audit import AuditRow, Filter
+from pilotage_server.store.credentials import Place
 
 
 class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
-    """Answer UNIMPLEMENTED."""
+    """What the people who run the service do."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
 
     async def ListSites(self, request: pb.ListSitesRequest, context: Context) -> pb.ListSitesResponse:
         """Refuse: not built yet."""
@@ -39,5 +46,34 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         raise refuse(Reason.NOT_IMPLEMENTED)
 
     async def QueryAudit(self, request: pb.QueryAuditRequest, context: Context) -> pb.QueryAuditResponse:
-        """Refuse: not built yet."""
-        raise refuse(Reason.NOT_IMPLEMENTED)
+        """Return a page of the audit, newest first."""
+        size = page_size(request.page_size)
+        wanted = Filter(
+            actor_dn=request.actor_dn, credential_id=request.credential_id, job_id=request.job_id, act=request.act
+        )
+        found = await self._ledger.page(wanted, place(request.page_token).microseconds, size + 1)
+        page = found[:size]
+        more = len(found) > size
+        return pb.QueryAuditResponse(
+            entries=[_entry(row) for row in page],
+            next_page_token=page_token(Place(page[-1].head.seq)) if more else "",
+        )
+
+
+def _entry(row: AuditRow) -> pb.AuditEntry:
+    entry = row.entry
+    return pb.AuditEntry(
+        sequence=row.head.seq,
+        act_time=timestamp(row.time),
+        act=entry.act.value,
+        actor_dn=entry.actor_dn,
+        actor_thumbprint=bytes.fromhex(entry.actor_key),
+        peer=entry.peer,
+        owner_dn=entry.owner_dn,
+        credential_id=entry.credential_id,
+        job_id=entry.job_id,
+        lease_id=entry.lease_id,
+        reason=entry.reason,
+        facts=entry.facts,
+        digest=row.head.digest,
+    )

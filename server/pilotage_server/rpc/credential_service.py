@@ -59,7 +59,7 @@ class CredentialServicer(credential_pb2_grpc.CredentialServiceServicer):
 
     async def GetCredential(self, request: pb.GetCredentialRequest, context: Context) -> pb.GetCredentialResponse:
         """Return one of the caller's."""
-        stored = await self._keeper.get(principal().dn, request.credential_id)
+        stored = await self._keeper.look(principal(), request.credential_id)
         return pb.GetCredentialResponse(credential=_credential(stored))
 
     async def DestroyCredential(
@@ -75,20 +75,25 @@ class CredentialServicer(credential_pb2_grpc.CredentialServiceServicer):
         self, request: pb.RetrieveCredentialRequest, context: Context
     ) -> pb.RetrieveCredentialResponse:
         """Return a proxy for the calling pilot's key."""
-        issued = await self._issuer.issue(principal(), context.peer(), _wanted(request), renewal=False)
+        issued = await self._issuer.issue(principal(), _wanted(request), renewal=False)
         return pb.RetrieveCredentialResponse(chain=issued.chain, expire_time=timestamp(issued.expire_time))
 
     async def RenewCredential(self, request: pb.RenewCredentialRequest, context: Context) -> pb.RenewCredentialResponse:
         """Return a newer proxy for the calling pilot's key, for a payload that runs."""
-        issued = await self._issuer.issue(principal(), context.peer(), _wanted(request), renewal=True)
+        issued = await self._issuer.issue(principal(), _wanted(request), renewal=True)
         return pb.RenewCredentialResponse(chain=issued.chain, expire_time=timestamp(issued.expire_time))
 
     async def ListIssuances(self, request: pb.ListIssuancesRequest, context: Context) -> pb.ListIssuancesResponse:
         """Return a page of who got proxies of a credential."""
         caller = principal()
-        owner = None if Role.ADMIN in self._policy.roles(caller) else caller.dn
         size = page_size(request.page_size)
-        found = await self._keeper.issuances(owner, request.credential_id, place(request.page_token), size + 1)
+        found = await self._keeper.issuances(
+            caller,
+            request.credential_id,
+            place(request.page_token),
+            size + 1,
+            as_admin=Role.ADMIN in self._policy.roles(caller),
+        )
         page = found[:size]
         last = Place(microseconds(page[-1].issue_time), page[-1].issuance_id) if len(found) > size else None
         return pb.ListIssuancesResponse(

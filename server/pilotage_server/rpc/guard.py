@@ -13,6 +13,7 @@ from typing import Protocol, cast
 
 import grpc
 import grpc.aio
+import msgspec
 import structlog
 
 from pilotage.errors import PilotageError, refuse
@@ -52,13 +53,22 @@ Unary = Callable[[object, Context], Awaitable[object]]
 Stream = Callable[[object, Context], AsyncIterator[object]]
 
 
+class Witness(Protocol):
+    """Keeps the record of calls that somebody known was not allowed to make."""
+
+    async def not_allowed(self, caller: Principal, method: str, error: PilotageError) -> None:
+        """Record one."""
+        ...
+
+
 class Guard(grpc.aio.ServerInterceptor):
     """Authenticate, authorise, answer for errors, and log."""
 
-    def __init__(self, policy: Policy, sessions: Sessions, peers: Peers, clock: Clock) -> None:
+    def __init__(self, policy: Policy, sessions: Sessions, peers: Peers, witness: Witness, clock: Clock) -> None:
         self._policy = policy
         self._sessions = sessions
         self._peers = peers
+        self._witness = witness
         self._clock = clock
         self._wrapped: dict[str, grpc.RpcMethodHandler[object, object]] = {}
 
@@ -125,7 +135,7 @@ class Guard(grpc.aio.ServerInterceptor):
         outcome = "CANCELLED"
         try:
             caller = await self._authenticate(context)
-            self._policy.check(method, caller)
+            await self._authorise(method, caller)
             set_principal(caller)
             yield caller
             outcome = "OK"
@@ -153,15 +163,26 @@ class Guard(grpc.aio.ServerInterceptor):
             status = WireStatus(refusal)
             await context.abort(status.code, status.details, status.trailing_metadata)
 
+    async def _authorise(self, method: str, caller: Principal | None) -> None:
+        try:
+            self._policy.check(method, caller)
+        except PilotageError as error:
+            if caller is not None:
+                await self._witness.not_allowed(caller, method, error)
+            raise
+
     async def _authenticate(self, context: Context) -> Principal | None:
         """Return the caller, or None for one who shows nothing. What is shown must hold: there is no second try."""
         seen = context.auth_context()
         check_tls(seen)
         token = bearer(context.invocation_metadata() or ())
         if token is not None:
-            return self._sessions.verify(token, self._clock())
-        pem = first(seen, "x509_pem_cert_chain") or first(seen, "x509_pem_cert")
-        return await self._peers.principal(pem) if pem else None
+            caller = self._sessions.verify(token, self._clock())
+        elif pem := first(seen, "x509_pem_cert_chain") or first(seen, "x509_pem_cert"):
+            caller = await self._peers.principal(pem)
+        else:
+            return None
+        return msgspec.structs.replace(caller, peer=context.peer())
 
 
 def check_tls(seen: Mapping[str, Iterable[bytes]]) -> None:

@@ -63,7 +63,10 @@ OF_OWNER = (
 )
 SEALED = "SELECT sealed FROM credentials WHERE credential_id = ?"
 DESTROY = "UPDATE credentials SET sealed = NULL, destroy_time = ? WHERE credential_id = ? AND destroy_time IS NULL"
-ERASE = "UPDATE credentials SET sealed = NULL WHERE sealed IS NOT NULL AND expire_time < ?"
+ERASE = (
+    "UPDATE credentials SET sealed = NULL WHERE sealed IS NOT NULL AND expire_time < ?"
+    " RETURNING credential_id, owner_dn"
+)
 SCRUB = "PRAGMA secure_delete = ON"
 ISSUANCE_COLUMNS = (
     "issuance_id, credential_id, jti, job_id, lease_id, attempt, pilot_dn, serial, issue_time, expire_time, peer"
@@ -145,10 +148,10 @@ def destroy(connection: sqlite3.Connection, credential_id: str, now: datetime.da
     return connection.execute(DESTROY, (microseconds(now), credential_id)).rowcount == 1
 
 
-def erase_expired(connection: sqlite3.Connection, now: datetime.datetime) -> int:
-    """Erase the sealed keys of credentials that ended; return how many."""
+def erase_expired(connection: sqlite3.Connection, now: datetime.datetime) -> list[tuple[str, str]]:
+    """Erase the sealed keys of credentials that ended; return which, each with its owner."""
     connection.execute(SCRUB)
-    return connection.execute(ERASE, (microseconds(now),)).rowcount
+    return [(row[0], row[1]) for row in connection.execute(ERASE, (microseconds(now),))]
 
 
 def is_used(connection: sqlite3.Connection, jti: str) -> bool:

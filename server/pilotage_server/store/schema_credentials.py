@@ -1,4 +1,4 @@
-"""Tables of credentials.sqlite: sealed credentials, who got a proxy of them, and spent challenges.
+"""Tables of credentials.sqlite: sealed credentials, who got a proxy of them, the audit chain, and spent challenges.
 
 Times are microseconds since 1970, UTC. No column of any table holds a key in the clear or a retrieval key.
 """
@@ -52,6 +52,38 @@ issuances = sa.Table(
     sa.Index("issuances_of_credential", "credential_id", "issue_time", "issuance_id"),
     sa.Index("issuances_of_lease", "lease_id"),
 )
+
+audit = sa.Table(
+    "audit",
+    metadata,
+    sa.Column("seq", sa.Integer, primary_key=True, autoincrement=False, comment="1, 2, 3, ... without a gap"),
+    sa.Column("time", sa.Integer, nullable=False),
+    sa.Column("act", sa.Text, nullable=False),
+    sa.Column("actor_dn", sa.Text, nullable=False, comment="empty for the service itself"),
+    sa.Column("actor_key", sa.Text, nullable=False, comment="thumbprint, hex"),
+    sa.Column("peer", sa.Text, nullable=False),
+    sa.Column("owner_dn", sa.Text, nullable=False),
+    sa.Column("credential_id", sa.Text, nullable=False),
+    sa.Column("job_id", sa.Text, nullable=False),
+    sa.Column("lease_id", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False, comment="why it was refused; empty for what was done"),
+    sa.Column("facts", sa.Text, nullable=False, comment="JSON object of strings"),
+    sa.Column("previous", sa.LargeBinary, nullable=False, comment="digest of the row before; zeros for the first"),
+    sa.Column("digest", sa.LargeBinary, nullable=False, comment="SHA-256 over all of the row before this column"),
+    sa.Index("audit_of_credential", "credential_id", "seq"),
+    sa.Index("audit_of_actor", "actor_dn", "seq"),
+)
+
+# An honest program's mistake is stopped here; a dishonest one drops the triggers, and the chain tells.
+AUDIT_TRIGGERS = (
+    "CREATE TRIGGER audit_stays BEFORE UPDATE ON audit BEGIN SELECT RAISE(ABORT, 'audit rows are never changed'); END",
+    "CREATE TRIGGER audit_keeps BEFORE DELETE ON audit BEGIN SELECT RAISE(ABORT, 'audit rows are never deleted'); END",
+    "CREATE TRIGGER audit_grows BEFORE INSERT ON audit WHEN NEW.seq IS NOT (SELECT ifnull(max(seq), 0) + 1 FROM audit)"
+    " OR NEW.previous IS NOT ifnull((SELECT digest FROM audit ORDER BY seq DESC LIMIT 1), zeroblob(32))"
+    " BEGIN SELECT RAISE(ABORT, 'the audit grows at its end alone'); END",
+)
+for _trigger in AUDIT_TRIGGERS:
+    sa.event.listen(audit, "after_create", sa.DDL(_trigger))  # type: ignore[no-untyped-call]
 
 used_challenges = sa.Table(
     "used_challenges",

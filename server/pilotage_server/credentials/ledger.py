@@ -1,0 +1,175 @@
+"""The ledger: whoever acts on credentials does it through here, so that act and audit row are one transaction.
+
+After the commit each row becomes a line of the audit log as well, with its number and digest.
+"""
+
+import contextlib
+import datetime
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import TypeVar
+
+import structlog
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from pilotage.errors import PilotageError, refuse
+from pilotage.reasons import Reason
+from pilotage_server.clock import Clock
+from pilotage_server.credentials.anchor import AnchorFile
+from pilotage_server.principal import Principal
+from pilotage_server.store import audit
+from pilotage_server.store.audit import NO_FACTS, Act, AuditRow, Entry, Filter, Head
+from pilotage_server.store.database import Database
+
+T = TypeVar("T")
+log = structlog.get_logger("pilotage.audit")
+
+Note = Callable[[Entry], None]
+"""Appends an entry to the chain, within the transaction of the act."""
+
+NO_ANSWER = (Reason.STORE_UNAVAILABLE, Reason.DISK_FULL)
+"""Failures of the store itself: nothing was refused to anybody, and nothing can be recorded now."""
+QUIET = (Act.STORED, Act.ISSUED, Act.RENEWED, Act.DESTROYED, Act.UNREVOKED, Act.ERASED, Act.POLICY)
+
+
+WATCHED = ("/pilotage.v1.CredentialService/", "/pilotage.v1.AdminService/")
+AGAIN = datetime.timedelta(minutes=1)
+MOST_TOLD = 10_000
+
+
+class Ledger:
+    """Append to the chain, tell the log, and keep the anchor."""
+
+    def __init__(self, database: Database, anchor: AnchorFile, key: Ed25519PrivateKey, clock: Clock) -> None:
+        self._database = database
+        self._anchor = anchor
+        self._key = key
+        self._clock = clock
+        self._anchored = Head()
+        self._begun = False
+        self._told: dict[tuple[str, str], datetime.datetime] = {}
+
+    async def begin(self, policy: str) -> None:
+        """Hold the chain against its anchor, and record the policy that holds from now on if it is another one.
+
+        Raises AUDIT_BROKEN when rows that the anchor knows are gone or changed.
+        """
+        known = self._anchor.read([self._key.public_key()])
+
+        def check(connection: sqlite3.Connection, note: Note) -> None:
+            if known is None and audit.head(connection).seq:
+                note(Entry(act=Act.UNANCHORED))
+            elif known is not None and known.seq and audit.at(connection, known.seq) != known.digest:
+                raise refuse(
+                    Reason.AUDIT_BROKEN,
+                    f"Row {known.seq} of the audit is not the one its anchor {self._anchor.path} names; was the"
+                    " database taken from an older copy? `pilotage-server audit verify` says more.",
+                )
+            last = audit.last_of(connection, Act.POLICY)
+            if last is None or last.entry.facts.get("policy") != policy:
+                note(Entry(act=Act.POLICY, facts={"policy": policy}))
+
+        await self.write(check)
+        self._begun = True
+        await self.anchor()
+
+    async def write(self, op: Callable[[sqlite3.Connection, Note], T]) -> T:
+        """Run an operation and what it notes in one transaction; an exception undoes both."""
+        rows: list[AuditRow] = []
+        now = self._clock()
+
+        def work(connection: sqlite3.Connection) -> T:
+            return op(connection, lambda entry: rows.append(audit.append(connection, entry, now)))
+
+        def tell(_: T) -> None:
+            for row in rows:
+                _tell(row.entry, row.head)
+
+        return await self._database.write(work, committed=tell)
+
+    @contextlib.asynccontextmanager
+    async def refusals(self, act: Act, caller: Principal, **names: str) -> AsyncIterator[None]:
+        """Record it when the block refuses, before the caller is told."""
+        try:
+            yield
+        except PilotageError as error:
+            await self.refused(act, caller, error, **names)
+            raise
+
+    async def refused(self, act: Act, caller: Principal, error: PilotageError, **names: str) -> None:
+        """Record a refusal; one that cannot be recorded is a refusal all the same."""
+        entry = by(caller, act, names, reason=error.reason.name)
+        if error.reason in NO_ANSWER:
+            _tell(entry, None)
+        else:
+            await self._write_refusal(entry)
+
+    async def _write_refusal(self, entry: Entry) -> None:
+        try:
+            await self.write(lambda _, note: note(entry))
+        except PilotageError:
+            _tell(entry, None)
+
+    async def not_allowed(self, caller: Principal, method: str, error: PilotageError) -> None:
+        """Record that somebody without the right to it called a method on credentials; once a minute each."""
+        if not method.startswith(WATCHED):
+            return
+        now = self._clock()
+        if len(self._told) > MOST_TOLD:
+            self._told = {name: when for name, when in self._told.items() if now - when < AGAIN}
+        last = self._told.get((caller.dn, method))
+        if last is not None and now - last < AGAIN:
+            return
+        self._told[caller.dn, method] = now
+        await self._write_refusal(by(caller, Act.CALL_REFUSED, {}, reason=error.reason.name, facts={"method": method}))
+
+    async def page(self, wanted: Filter, before: int, most: int) -> list[AuditRow]:
+        """Return rows from the newest before a number to the oldest."""
+        return await self._database.read(lambda c: audit.page(c, wanted, before, most), slow=True)
+
+    async def anchor(self) -> None:
+        """Sign where the chain ends, if that is another place than last time; never a chain that failed its check."""
+        if not self._begun:
+            return
+        head = await self._database.read(audit.head)
+        if head == self._anchored:
+            return
+        try:
+            self._anchor.write(head, self._key, self._clock())
+        except OSError as error:
+            raise refuse(Reason.STORE_UNAVAILABLE, f"The anchor cannot be written ({error.strerror}).") from error
+        self._anchored = head
+        log.info("audit anchored", seq=head.seq, digest=head.digest.hex())
+
+
+def by(
+    caller: Principal, act: Act, names: Mapping[str, str], *, reason: str = "", facts: Mapping[str, str] = NO_FACTS
+) -> Entry:
+    """Return the entry of an act of a caller; `names` are the columns that name what it was done to."""
+    return Entry(
+        act=act,
+        actor_dn=caller.dn,
+        actor_key=caller.thumbprint.hex(),
+        peer=caller.peer,
+        reason=reason,
+        facts=facts,
+        **names,
+    )
+
+
+def _tell(entry: Entry, head: Head | None) -> None:
+    """Write the line of one entry; without a place in the chain, say so."""
+    line = {
+        "dn": entry.actor_dn,
+        "key": entry.actor_key,
+        "owner": entry.owner_dn,
+        "credential": entry.credential_id,
+        "job": entry.job_id,
+        "lease": entry.lease_id,
+        "reason": entry.reason,
+        **entry.facts,
+        "peer": entry.peer,
+    }
+    place = {"seq": head.seq, "digest": head.digest.hex()} if head else {"unrecorded": True}
+    say = log.info if entry.act in QUIET and head else log.warning
+    say(entry.act.value, **{name: value for name, value in line.items() if value}, **place)
