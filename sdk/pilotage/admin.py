@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import grpc
 
 from pilotage import convert
-from pilotage.jobs import AuditEntry
+from pilotage.jobs import AuditEntry, Ban
 from pilotage.v1 import admin_pb2, admin_pb2_grpc
 from pilotage.wire_errors import translated
 
@@ -18,6 +18,29 @@ class Admin:
 
     def __init__(self, channel: grpc.Channel) -> None:
         self._stub = admin_pb2_grpc.AdminServiceStub(channel)
+
+    def ban(self, subject: str, why: str) -> None:
+        """Shut a DN, or an FQAN with all below it, out of everything at once."""
+        with translated():
+            self._stub.Ban(admin_pb2.BanRequest(subject=subject, why=why), timeout=CALL_SECONDS)
+
+    def unban(self, subject: str) -> None:
+        """Lift every ban of a DN or FQAN, those of single keys included."""
+        with translated():
+            self._stub.Unban(admin_pb2.UnbanRequest(subject=subject), timeout=CALL_SECONDS)
+
+    def bans(self) -> Iterator[Ban]:
+        """Yield who is banned, by admins and by the service itself."""
+        token = ""
+        while True:
+            request = admin_pb2.ListBansRequest(page_size=PAGE, page_token=token)
+            with translated():
+                page = self._stub.ListBans(request, timeout=CALL_SECONDS)
+            for message in page.bans:
+                yield convert.ban(message)
+            token = page.next_page_token
+            if not token:
+                return
 
     def audit(
         self, *, actor_dn: str = "", credential_id: str = "", job_id: str = "", act: str = ""

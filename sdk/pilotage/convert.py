@@ -7,6 +7,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from pilotage.jobs import (
     AttemptResult,
     AuditEntry,
+    Ban,
     Caller,
     Credential,
     Issuance,
@@ -182,6 +183,17 @@ def issuance(message: credential_pb2.Issuance) -> Issuance:
         issue_time=time_of(message.issue_time),
         expire_time=time_of(message.expire_time),
         peer=message.peer,
+    )
+
+
+def ban(message: admin_pb2.BanInfo) -> Ban:
+    """Return who is banned."""
+    return Ban(
+        subject=message.subject,
+        thumbprint=message.thumbprint.hex(),
+        why=message.why,
+        by_dn=message.by_dn,
+        ban_time=time_of(message.ban_time),
     )
 
 

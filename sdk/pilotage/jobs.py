@@ -162,6 +162,16 @@ class Issuance(msgspec.Struct, frozen=True, kw_only=True):
     peer: str
 
 
+class Ban(msgspec.Struct, frozen=True, kw_only=True):
+    """Who is banned; with a `thumbprint` (hex) only who has that key. `by_dn` is empty for the service itself."""
+
+    subject: str
+    thumbprint: str
+    why: str
+    by_dn: str
+    ban_time: datetime.datetime
+
+
 class AuditEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One row of the audit; `reason` is empty for what was done, and `actor_dn` for what the service did by itself."""
 

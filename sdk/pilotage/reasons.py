@@ -80,6 +80,7 @@ class Reason(enum.Enum):
     TLS_VERSION_REFUSED = 129
     IDENTITY_NOT_FOUND = 130
     IDENTITY_FILE_UNUSABLE = 131
+    CALLER_BANNED = 135
     # the verifier: proxy chains
     PROXY_MALFORMED = 200
     PROXY_TOO_LARGE = 201
@@ -206,6 +207,7 @@ class Reason(enum.Enum):
     CSR_INVALID = 613
     KEY_KIND_REFUSED = 614
     NOTHING_TO_RENEW = 615
+    CREDENTIAL_OWNER_BANNED = 630
     # jobs and leases
     JOB_NOT_FOUND = 700
     JOB_SPEC_INVALID = 701
@@ -379,6 +381,13 @@ TABLE: dict[Reason, Row] = {
     ),
     Reason.IDENTITY_FILE_UNUSABLE: Row(
         "CredentialFileError", Code.UNAUTHENTICATED, 4, False, "The proxy, certificate or key file cannot be used."
+    ),
+    Reason.CALLER_BANNED: Row(
+        "AuthorizationError",
+        Code.PERMISSION_DENIED,
+        4,
+        False,
+        "The caller is banned; an admin of the service can lift that.",
     ),
     # the verifier: proxy chains
     Reason.PROXY_MALFORMED: Row(
@@ -837,6 +846,13 @@ TABLE: dict[Reason, Row] = {
     ),
     Reason.NOTHING_TO_RENEW: Row(
         "CredentialError", Code.FAILED_PRECONDITION, 1, False, "The lease has no proxy yet; retrieve one first."
+    ),
+    Reason.CREDENTIAL_OWNER_BANNED: Row(
+        "CredentialError",
+        Code.FAILED_PRECONDITION,
+        1,
+        False,
+        "The owner of the credential is banned; an admin of the service can lift that.",
     ),
     # jobs and leases
     Reason.JOB_NOT_FOUND: Row("NotFoundError", Code.NOT_FOUND, 3, False, "No such job."),

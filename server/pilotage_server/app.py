@@ -20,6 +20,7 @@ from pilotage_server.clock import Clock, utc_now
 from pilotage_server.config import Config
 from pilotage_server.credentials.anchor import FILE as ANCHOR
 from pilotage_server.credentials.anchor import AnchorFile
+from pilotage_server.credentials.bans import Bans
 from pilotage_server.credentials.issuing import Limits, ProxyIssuer
 from pilotage_server.credentials.keeper import CredentialKeeper
 from pilotage_server.credentials.ledger import Ledger
@@ -104,8 +105,17 @@ class App:
         sealer = Sealer(keys.service, keys.old_services)
         max_lifetime = configuration.span(config.credentials.max_lifetime_seconds)
         self._ledger = Ledger(credentials, AnchorFile(state / ANCHOR), keys.token, clock)
+        self._bans = Bans(credentials, self._ledger, config.abuse, clock)
         self._keeper = CredentialKeeper(
-            credentials, self._ledger, self._verifier, sealer, self._pool, clock, max_lifetime
+            credentials,
+            self._ledger,
+            self._bans,
+            self._verifier,
+            sealer,
+            self._pool,
+            clock,
+            max_lifetime,
+            config.abuse,
         )
         self._notices = Notices()
         logs = LogStore(state / "logs", config.limits)
@@ -121,7 +131,17 @@ class App:
         limits = Limits(configuration.span(config.credentials.issue_seconds), config.credentials.issue_limited)
         token_key = keys.token.public_key()
         self._issuer = ProxyIssuer(
-            credentials, self._ledger, self._verifier, sealer, self._pilot_desk, book, token_key, clock, limits
+            credentials,
+            self._ledger,
+            self._bans,
+            self._verifier,
+            sealer,
+            self._pilot_desk,
+            book,
+            token_key,
+            clock,
+            limits,
+            config.abuse,
         )
         undo.callback(self._issuer.close)
         sessions = Sessions(keys.session, audience)
@@ -132,15 +152,16 @@ class App:
             credentials=CredentialServicer(self._keeper, self._issuer, policy),
             jobs=JobServicer(job_desk, self._credential_desk, sandboxes),
             pilots=PilotServicer(self._pilot_desk),
-            admin=AdminServicer(self._ledger),
+            admin=AdminServicer(self._ledger, self._bans),
             health=self._health,
         )
-        guard = Guard(policy, sessions, Peers(self._verifier, clock), self._ledger, clock)
+        guard = Guard(policy, sessions, Peers(self._verifier, clock), self._bans, self._ledger, clock)
         self._server = RpcServer(guard, servicers, self._certificates)
 
     async def start(self) -> None:
         """Open the ports and serve; on return the health service says SERVING."""
         await self._ledger.begin(self.config.policy_text())
+        await self._bans.load()
         await self._pilot_desk.start()
         self.port = self._server.listen(self.config.server.listen)
         if self.config.server.listen_mutual:
@@ -179,6 +200,7 @@ class App:
         now = self.clock()
         await self._databases["credentials"].write(lambda connection: logins.prune_challenges(connection, now))
         await self._keeper.prune()
+        await self._bans.prune()
         await self._credential_desk.look_at_all()
         await self._ledger.anchor()
         self._certificates.renew()

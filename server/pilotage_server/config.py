@@ -10,6 +10,7 @@ import msgspec
 from pilotage.errors import refuse
 from pilotage.reasons import Reason
 from pilotage_server.auth.policy import Policy
+from pilotage_server.credentials.abuse import AbuseLimits
 from pilotage_server.jobs.limits import JobLimits, LeaseTimes
 
 DEFAULT_PATH = Path("/etc/pilotage/server.toml")
@@ -61,6 +62,10 @@ class CredentialsSection(Section, frozen=True, kw_only=True):
     """How often the stored credentials are checked for revocation."""
 
 
+class AbuseSection(AbuseLimits, Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How much is too much; the fields are those of `AbuseLimits`."""
+
+
 class Config(Section, frozen=True, kw_only=True):
     """The whole file."""
 
@@ -69,6 +74,7 @@ class Config(Section, frozen=True, kw_only=True):
     limits: LimitsSection = LimitsSection()
     leases: LeasesSection = LeasesSection()
     credentials: CredentialsSection = CredentialsSection()
+    abuse: AbuseSection = AbuseSection()
 
     def policy(self) -> Policy:
         """Return who has which role."""
@@ -76,7 +82,8 @@ class Config(Section, frozen=True, kw_only=True):
 
     def policy_text(self) -> str:
         """Return what decides who gets which credentials, as one line for the audit."""
-        parts = {"audience": self.server.audience, "roles": self.roles, "credentials": self.credentials}
+        parts = {"audience": self.server.audience, "roles": self.roles}
+        parts |= {"credentials": self.credentials, "abuse": self.abuse}
         return msgspec.json.encode(parts, order="sorted").decode()
 
 
@@ -137,7 +144,7 @@ def _mistakes(config: Config) -> list[str]:
         if path is not None and not path.is_absolute():
             found.append(f"server.{name}: {path} is not an absolute path")
     found += [f"roles.{role}: nobody has it" for role in ("pilot", "owner") if not getattr(config.roles, role)]
-    for section in ("limits", "leases", "credentials"):
+    for section in ("limits", "leases", "credentials", "abuse"):
         values: dict[str, object] = msgspec.structs.asdict(getattr(config, section))
         for name, value in values.items():
             if isinstance(value, int | float) and not isinstance(value, bool) and value <= 0 and name != "key_pool":

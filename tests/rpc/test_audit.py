@@ -312,8 +312,11 @@ def test_a_full_disk_refuses_the_proxy_and_leaves_neither_it_nor_a_row(
 
 
 def test_many_at_once_make_one_chain(
-    rig: Rig, owner: Client, pilot: Client, watcher: Client, delegated: Delegated
+    make_rig: Callable[..., Rig], alice_proxy: Path, pilot_proxy: Path, admin: LocalIdentity
 ) -> None:
+    rig = make_rig(abuse={"pilot_strikes": 100})
+    owner, pilot, watcher = rig.client(alice_proxy), rig.client(pilot_proxy), rig.mutual_client(admin)
+    delegated = delegate(owner, load_identity(alice_proxy), kind=KeyKind.EC_P256)
     submit(owner, delegated)
     pilot_id = register(pilot)
     lease = acquire(pilot, pilot_id)

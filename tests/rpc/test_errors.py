@@ -87,8 +87,6 @@ def test_what_is_not_built_says_so_after_it_asked_who_calls(rig: Rig, owner: Cli
     calls: list[Callable[[], object]] = [
         lambda: stub.ListSites(admin_pb2.ListSitesRequest()),
         lambda: stub.PutSite(admin_pb2.PutSiteRequest()),
-        lambda: stub.Ban(admin_pb2.BanRequest()),
-        lambda: stub.Unban(admin_pb2.UnbanRequest()),
         lambda: stub.DrainPilot(admin_pb2.DrainPilotRequest()),
         lambda: stub.SetShare(admin_pb2.SetShareRequest()),
         lambda: stub.ListPilots(admin_pb2.ListPilotsRequest()),

@@ -110,7 +110,7 @@ BYTES = {
     *("Principal.thumbprint", "BeginDelegationResponse.certificate_request", "CompleteDelegationRequest.chain"),
     *("RetrieveCredentialRequest.certificate_request", "RetrieveCredentialResponse.chain"),
     *("RenewCredentialRequest.certificate_request", "RenewCredentialResponse.chain"),
-    *("AuditEntry.actor_thumbprint", "AuditEntry.digest"),
+    *("AuditEntry.actor_thumbprint", "AuditEntry.digest", "BanInfo.thumbprint"),
     *("UploadSandboxRequest.data", "DownloadSandboxResponse.data", "GetLogResponse.data", "AppendLogRequest.data"),
 }
 """Every field of bytes: certificates, requests, signatures, digests are public; the rest owners and payloads wrote."""

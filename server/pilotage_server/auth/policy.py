@@ -97,6 +97,7 @@ TABLE: dict[str, Row] = {
     "/pilotage.v1.AdminService/PutSite": row(Rule.ADMIN),
     "/pilotage.v1.AdminService/Ban": row(Rule.ADMIN),
     "/pilotage.v1.AdminService/Unban": row(Rule.ADMIN),
+    "/pilotage.v1.AdminService/ListBans": row(Rule.ADMIN),
     "/pilotage.v1.AdminService/DrainPilot": row(Rule.ADMIN),
     "/pilotage.v1.AdminService/SetShare": row(Rule.ADMIN),
     "/pilotage.v1.AdminService/ListPilots": row(Rule.ADMIN),

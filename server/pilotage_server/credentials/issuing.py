@@ -25,14 +25,18 @@ from pilotage.x509.proxies import sign_proxy
 from pilotage.x509.requests import check_request
 from pilotage_server import tokens
 from pilotage_server.clock import Clock
+from pilotage_server.credentials.abuse import AbuseLimits
+from pilotage_server.credentials.bans import Bans
 from pilotage_server.credentials.keeper import AT_ISSUE, check_usable
 from pilotage_server.credentials.ledger import Ledger, Note, by
 from pilotage_server.credentials.sealing import Sealer
 from pilotage_server.principal import Principal
 from pilotage_server.store import credentials as store
+from pilotage_server.store import rates
 from pilotage_server.store.audit import Act, Entry
 from pilotage_server.store.credentials import Issuance, StoredCredential
 from pilotage_server.store.database import Database
+from pilotage_server.store.rates import Rate, Scope
 from pilotage_server.tokens import CredentialClaims
 from pilotage_server.verifier import Verifier
 
@@ -101,6 +105,7 @@ class ProxyIssuer:
         self,
         database: Database,
         ledger: Ledger,
+        bans: Bans,
         verifier: Verifier,
         sealer: Sealer,
         leases: LeaseDirectory,
@@ -108,9 +113,11 @@ class ProxyIssuer:
         token_key: Ed25519PublicKey,
         clock: Clock,
         limits: Limits,
+        abuse: AbuseLimits,
     ) -> None:
         self._database = database
         self._ledger = ledger
+        self._bans = bans
         self._verifier = verifier
         self._sealer = sealer
         self._leases = leases
@@ -118,6 +125,7 @@ class ProxyIssuer:
         self._token_key = token_key
         self._clock = clock
         self._limits = limits
+        self._abuse = abuse
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="issue")
 
     async def issue(self, caller: Principal, wanted: Wanted, *, renewal: bool) -> IssuedProxy:
@@ -153,6 +161,8 @@ class ProxyIssuer:
         renewal: bool,
     ) -> tuple[StoredCredential, Issuance, x509.Certificate]:
         await self._check_lease(claims, caller)
+        now, limited = self._clock(), self._rates(caller, claims)
+        await self._database.read(lambda connection: rates.check(connection, limited, now))
         if renewal and not await self._book.has_proxy(claims.lease_id):
             raise refuse(Reason.NOTHING_TO_RENEW)
         public_key = check_request(wanted.request)
@@ -166,6 +176,7 @@ class ProxyIssuer:
         entry = issued_entry(Act.RENEWED if renewal else Act.ISSUED, caller, claims, issuance)
 
         def spend(connection: sqlite3.Connection, note: Note) -> None:
+            rates.take(connection, limited, now)
             store.issue(connection, issuance)
             note(entry)
 
@@ -187,6 +198,13 @@ class ProxyIssuer:
         """Let the threads end."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
+    def _rates(self, caller: Principal, claims: CredentialClaims) -> tuple[Rate, ...]:
+        pilot = f"{caller.dn} {caller.thumbprint.hex()}"
+        return (
+            Rate(Scope.PILOT_ISSUES, pilot, self._abuse.pilot_issues_per_minute),
+            Rate(Scope.OWNER_ISSUES, claims.owner_dn, self._abuse.owner_issues_per_minute),
+        )
+
     def _life(self, wanted: datetime.timedelta) -> datetime.timedelta:
         if wanted < datetime.timedelta(0):
             raise refuse(Reason.INVALID_ARGUMENT, "lifetime must not be negative.")
@@ -204,6 +222,7 @@ class ProxyIssuer:
             raise refuse(Reason.CREDENTIAL_NOT_FOUND)
         now = self._clock()
         check_usable(stored, now)
+        self._bans.check_owner(stored.owner_dn, stored.fqans)
         if stored.expire_time - now < SHORTEST:
             raise refuse(Reason.CREDENTIAL_TOO_SHORT)
         sealed = await self._database.read(lambda connection: store.sealed_key(connection, claims.credential_id))

@@ -18,14 +18,18 @@ from pilotage.x509.proxies import proxy_info
 from pilotage.x509.requests import make_request
 from pilotage_helper import Identity
 from pilotage_server.clock import Clock
+from pilotage_server.credentials.abuse import AbuseLimits
+from pilotage_server.credentials.bans import Bans
 from pilotage_server.credentials.ledger import Ledger, Note, by
 from pilotage_server.credentials.pending import Pending, PendingKeys
 from pilotage_server.credentials.sealing import KEY_BYTES, Sealer
 from pilotage_server.principal import Principal
 from pilotage_server.store import credentials as store
+from pilotage_server.store import rates
 from pilotage_server.store.audit import Act, Entry
 from pilotage_server.store.credentials import Issuance, Place, StoredCredential
 from pilotage_server.store.database import Database
+from pilotage_server.store.rates import Rate, Scope
 from pilotage_server.verifier import Verifier
 
 audit = structlog.get_logger("pilotage.audit")
@@ -66,19 +70,23 @@ class CredentialKeeper:
         self,
         database: Database,
         ledger: Ledger,
+        bans: Bans,
         verifier: Verifier,
         sealer: Sealer,
         keys: KeyPool,
         clock: Clock,
         max_lifetime: datetime.timedelta,
+        abuse: AbuseLimits,
     ) -> None:
         self._database = database
         self._ledger = ledger
+        self._bans = bans
         self._verifier = verifier
         self._sealer = sealer
         self._keys = keys
         self._clock = clock
         self._max_lifetime = max_lifetime
+        self._abuse = abuse
         self._pending = PendingKeys()
         self._listener: Listener | None = None
 
@@ -89,7 +97,9 @@ class CredentialKeeper:
     async def begin_delegation(self, caller: Principal, kind: KeyKind) -> tuple[Pending, bytes]:
         """Make a key pair for the caller and return its request (PKCS#10, DER)."""
         async with self._ledger.refusals(Act.DELEGATION_REFUSED, caller, owner_dn=caller.dn):
-            self._pending.check_room(caller.dn, self._clock())
+            now, rate = self._clock(), self._rate(caller)
+            await self._database.read(lambda connection: rates.check(connection, [rate], now))
+            self._pending.check_room(caller.dn, now)
             key, request = await asyncio.to_thread(self._new_key, kind)
             pending = self._pending.add(caller.dn, kind, key, self._clock())
         audit.info("delegation begun", dn=caller.dn, delegation=pending.delegation_id, key_kind=kind.name)
@@ -123,6 +133,7 @@ class CredentialKeeper:
             sealed = self._sealer.seal(key, retrieval_key, caller.dn, stored.credential_id, stored.expire_time)
 
             def add(connection: sqlite3.Connection, note: Note) -> None:
+                rates.take(connection, [self._rate(caller)], stored.create_time)
                 store.add(connection, stored, sealed)
                 note(stored_entry(caller, stored))
 
@@ -151,6 +162,7 @@ class CredentialKeeper:
         facts = CredentialFacts(stored.credential_id, stored.vo, fqan, stored.expire_time)
         try:
             check_usable(stored, self._clock(), revocation=not fresh)
+            self._bans.check_owner(stored.owner_dn, stored.fqans)
             if fresh:
                 await self._verifier.chain(stored.chain, require_proxy=True)
         except VerifyError as error:
@@ -247,6 +259,10 @@ class CredentialKeeper:
                 note(Entry(act=Act.ERASED, owner_dn=owner_dn, credential_id=credential_id))
 
         await self._ledger.write(erase)
+        await self._database.write(lambda connection: rates.prune(connection, now))
+
+    def _rate(self, caller: Principal) -> Rate:
+        return Rate(Scope.OWNER_DELEGATIONS, caller.dn, self._abuse.owner_delegations_per_minute)
 
     def _new_key(self, kind: KeyKind) -> tuple[PrivateKey, bytes]:
         key = self._keys.take() if kind is self._keys.kind else make_key(kind)

@@ -24,12 +24,38 @@ from pilotage_server.store.database import Database
 T = TypeVar("T")
 log = structlog.get_logger("pilotage.audit")
 
-Note = Callable[[Entry], None]
-"""Appends an entry to the chain, within the transaction of the act."""
+
+class Note:
+    """Appends entries to the chain within the transaction of an act, and keeps what is to be done after it."""
+
+    def __init__(self, connection: sqlite3.Connection, now: datetime.datetime) -> None:
+        self._connection = connection
+        self._now = now
+        self._rows: list[AuditRow] = []
+        self._then: list[Callable[[], object]] = []
+
+    def __call__(self, entry: Entry) -> None:
+        """Append an entry."""
+        self._rows.append(audit.append(self._connection, entry, self._now))
+
+    def then(self, action: Callable[[], object]) -> None:
+        """Do something once it all is durable, on the event loop."""
+        self._then.append(action)
+
+    def settle(self) -> None:
+        """Tell the log, and do what was to be done."""
+        for row in self._rows:
+            _tell(row.entry, row.head)
+        for action in self._then:
+            action()
+
+
+Watch = Callable[[sqlite3.Connection, Note, Principal, PilotageError], None]
+"""Is shown every refusal, within the transaction of its audit row."""
 
 NO_ANSWER = (Reason.STORE_UNAVAILABLE, Reason.DISK_FULL)
 """Failures of the store itself: nothing was refused to anybody, and nothing can be recorded now."""
-QUIET = (Act.STORED, Act.ISSUED, Act.RENEWED, Act.DESTROYED, Act.UNREVOKED, Act.ERASED, Act.POLICY)
+QUIET = (Act.STORED, Act.ISSUED, Act.RENEWED, Act.DESTROYED, Act.UNREVOKED, Act.ERASED, Act.POLICY, Act.UNBANNED)
 
 
 WATCHED = ("/pilotage.v1.CredentialService/", "/pilotage.v1.AdminService/")
@@ -48,6 +74,11 @@ class Ledger:
         self._anchored = Head()
         self._begun = False
         self._told: dict[tuple[str, str], datetime.datetime] = {}
+        self._watch: Watch | None = None
+
+    def watch(self, watch: Watch) -> None:
+        """Have every refusal shown to somebody, from now on."""
+        self._watch = watch
 
     async def begin(self, policy: str) -> None:
         """Hold the chain against its anchor, and record the policy that holds from now on if it is another one.
@@ -75,17 +106,14 @@ class Ledger:
 
     async def write(self, op: Callable[[sqlite3.Connection, Note], T]) -> T:
         """Run an operation and what it notes in one transaction; an exception undoes both."""
-        rows: list[AuditRow] = []
+        notes: list[Note] = []
         now = self._clock()
 
         def work(connection: sqlite3.Connection) -> T:
-            return op(connection, lambda entry: rows.append(audit.append(connection, entry, now)))
+            notes.append(Note(connection, now))
+            return op(connection, notes[-1])
 
-        def tell(_: T) -> None:
-            for row in rows:
-                _tell(row.entry, row.head)
-
-        return await self._database.write(work, committed=tell)
+        return await self._database.write(work, committed=lambda _: notes[-1].settle())
 
     @contextlib.asynccontextmanager
     async def refusals(self, act: Act, caller: Principal, **names: str) -> AsyncIterator[None]:
@@ -101,27 +129,38 @@ class Ledger:
         entry = by(caller, act, names, reason=error.reason.name)
         if error.reason in NO_ANSWER:
             _tell(entry, None)
-        else:
-            await self._write_refusal(entry)
+        elif error.reason is not Reason.RATE_LIMITED or self._is_news(caller, act.value):
+            await self._write_refusal(entry, caller, error)
 
-    async def _write_refusal(self, entry: Entry) -> None:
+    async def _write_refusal(self, entry: Entry, caller: Principal, error: PilotageError) -> None:
+        def write(connection: sqlite3.Connection, note: Note) -> None:
+            note(entry)
+            if self._watch is not None:
+                self._watch(connection, note, caller, error)
+
         try:
-            await self.write(lambda _, note: note(entry))
+            await self.write(write)
         except PilotageError:
             _tell(entry, None)
 
     async def not_allowed(self, caller: Principal, method: str, error: PilotageError) -> None:
-        """Record that somebody without the right to it called a method on credentials; once a minute each."""
-        if not method.startswith(WATCHED):
+        """Record that somebody without the right to it, or banned, called a method; once a minute each."""
+        if error.reason is not Reason.CALLER_BANNED and not method.startswith(WATCHED):
             return
+        if self._is_news(caller, method):
+            entry = by(caller, Act.CALL_REFUSED, {}, reason=error.reason.name, facts={"method": method})
+            await self._write_refusal(entry, caller, error)
+
+    def _is_news(self, caller: Principal, what: str) -> bool:
+        """Tell whether this was not recorded of this caller within a minute: floods leave one row a minute."""
         now = self._clock()
         if len(self._told) > MOST_TOLD:
             self._told = {name: when for name, when in self._told.items() if now - when < AGAIN}
-        last = self._told.get((caller.dn, method))
+        last = self._told.get((caller.dn, what))
         if last is not None and now - last < AGAIN:
-            return
-        self._told[caller.dn, method] = now
-        await self._write_refusal(by(caller, Act.CALL_REFUSED, {}, reason=error.reason.name, facts={"method": method}))
+            return False
+        self._told[caller.dn, what] = now
+        return True
 
     async def page(self, wanted: Filter, before: int, most: int) -> list[AuditRow]:
         """Return rows from the newest before a number to the oldest."""

@@ -40,10 +40,15 @@ GONE = {
         Reason.CREDENTIAL_DESTROYED,
         Reason.CREDENTIAL_REVOKED,
         Reason.CREDENTIAL_EXPIRED,
+        Reason.CREDENTIAL_OWNER_BANNED,
     )
 }
 """What no waiting job gets over. A stale CRL, say, passes, and holds nothing."""
-WITHDRAWN = (Reason.CREDENTIAL_DESTROYED.name, Reason.CREDENTIAL_REVOKED.name)
+WITHDRAWN = (
+    Reason.CREDENTIAL_DESTROYED.name,
+    Reason.CREDENTIAL_REVOKED.name,
+    Reason.CREDENTIAL_OWNER_BANNED.name,
+)
 """What ends payloads that run, too; one that has merely ended takes its proxies along by itself."""
 
 

@@ -4,18 +4,22 @@ from pilotage.errors import refuse
 from pilotage.reasons import Reason
 from pilotage.v1 import admin_pb2 as pb
 from pilotage.v1 import admin_pb2_grpc
+from pilotage_server.auth.current import principal
+from pilotage_server.credentials.bans import Bans
 from pilotage_server.credentials.ledger import Ledger
 from pilotage_server.rpc.guard import Context
 from pilotage_server.rpc.values import page_size, page_token, place, timestamp
 from pilotage_server.store.audit import AuditRow, Filter
+from pilotage_server.store.bans import Ban
 from pilotage_server.store.credentials import Place
 
 
 class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
     """What the people who run the service do."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, bans: Bans) -> None:
         self._ledger = ledger
+        self._bans = bans
 
     async def ListSites(self, request: pb.ListSitesRequest, context: Context) -> pb.ListSitesResponse:
         """Refuse: not built yet."""
@@ -26,12 +30,26 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         raise refuse(Reason.NOT_IMPLEMENTED)
 
     async def Ban(self, request: pb.BanRequest, context: Context) -> pb.BanResponse:
-        """Refuse: not built yet."""
-        raise refuse(Reason.NOT_IMPLEMENTED)
+        """Shut somebody out."""
+        await self._bans.ban(principal(), request.subject, request.why)
+        return pb.BanResponse()
 
     async def Unban(self, request: pb.UnbanRequest, context: Context) -> pb.UnbanResponse:
-        """Refuse: not built yet."""
-        raise refuse(Reason.NOT_IMPLEMENTED)
+        """Let somebody in again."""
+        await self._bans.lift(principal(), request.subject)
+        return pb.UnbanResponse()
+
+    async def ListBans(self, request: pb.ListBansRequest, context: Context) -> pb.ListBansResponse:
+        """Return a page of who is banned."""
+        size = page_size(request.page_size)
+        key, _, subject = place(request.page_token).row_id.partition(" ")
+        found = await self._bans.page(subject, key, size + 1)
+        page = found[:size]
+        more = len(found) > size
+        return pb.ListBansResponse(
+            bans=[_ban(ban) for ban in page],
+            next_page_token=page_token(Place(0, f"{page[-1].key} {page[-1].subject}")) if more else "",
+        )
 
     async def DrainPilot(self, request: pb.DrainPilotRequest, context: Context) -> pb.DrainPilotResponse:
         """Refuse: not built yet."""
@@ -58,6 +76,16 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
             entries=[_entry(row) for row in page],
             next_page_token=page_token(Place(page[-1].head.seq)) if more else "",
         )
+
+
+def _ban(ban: Ban) -> pb.BanInfo:
+    return pb.BanInfo(
+        subject=ban.subject,
+        thumbprint=bytes.fromhex(ban.key),
+        why=ban.why,
+        by_dn=ban.by_dn,
+        ban_time=timestamp(ban.time),
+    )
 
 
 def _entry(row: AuditRow) -> pb.AuditEntry:

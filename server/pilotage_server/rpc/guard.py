@@ -53,6 +53,17 @@ Unary = Callable[[object, Context], Awaitable[object]]
 Stream = Callable[[object, Context], AsyncIterator[object]]
 
 
+OPEN_TO_BANNED = ("/pilotage.v1.AuthService/WhoAmI", "/grpc.health.v1.Health/Check")
+
+
+class Gate(Protocol):
+    """Knows who is shut out."""
+
+    def check(self, caller: Principal) -> None:
+        """Raise CALLER_BANNED for one who is."""
+        ...
+
+
 class Witness(Protocol):
     """Keeps the record of calls that somebody known was not allowed to make."""
 
@@ -64,10 +75,13 @@ class Witness(Protocol):
 class Guard(grpc.aio.ServerInterceptor):
     """Authenticate, authorise, answer for errors, and log."""
 
-    def __init__(self, policy: Policy, sessions: Sessions, peers: Peers, witness: Witness, clock: Clock) -> None:
+    def __init__(
+        self, policy: Policy, sessions: Sessions, peers: Peers, gate: Gate, witness: Witness, clock: Clock
+    ) -> None:
         self._policy = policy
         self._sessions = sessions
         self._peers = peers
+        self._gate = gate
         self._witness = witness
         self._clock = clock
         self._wrapped: dict[str, grpc.RpcMethodHandler[object, object]] = {}
@@ -122,6 +136,8 @@ class Guard(grpc.aio.ServerInterceptor):
                     async for message in messages:
                         if caller is not None and self._clock() >= caller.expire_time:
                             raise refuse(Reason.SESSION_EXPIRED)
+                        if caller is not None:
+                            self._gate.check(caller)
                         yield message
 
         return guarded
@@ -166,6 +182,8 @@ class Guard(grpc.aio.ServerInterceptor):
     async def _authorise(self, method: str, caller: Principal | None) -> None:
         try:
             self._policy.check(method, caller)
+            if caller is not None and method not in OPEN_TO_BANNED:
+                self._gate.check(caller)
         except PilotageError as error:
             if caller is not None:
                 await self._witness.not_allowed(caller, method, error)

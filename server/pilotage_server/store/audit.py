@@ -38,6 +38,8 @@ class Act(enum.StrEnum):
     UNREVOKED = "credential no longer revoked"
     ERASED = "expired credential erased"
     POLICY = "policy set"
+    BANNED = "banned"
+    UNBANNED = "ban lifted"
     CALL_REFUSED = "call refused"
     UNANCHORED = "audit begun without an anchor"
 

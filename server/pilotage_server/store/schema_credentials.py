@@ -1,4 +1,4 @@
-"""Tables of credentials.sqlite: sealed credentials, who got a proxy of them, the audit chain, and spent challenges.
+"""Tables of credentials.sqlite: sealed credentials, who got a proxy of them, the audit, bans, spent challenges.
 
 Times are microseconds since 1970, UTC. No column of any table holds a key in the clear or a retrieval key.
 """
@@ -84,6 +84,35 @@ AUDIT_TRIGGERS = (
 )
 for _trigger in AUDIT_TRIGGERS:
     sa.event.listen(audit, "after_create", sa.DDL(_trigger))  # type: ignore[no-untyped-call]
+
+bans = sa.Table(
+    "bans",
+    metadata,
+    sa.Column("subject", sa.Text, primary_key=True, comment="DN or FQAN"),
+    sa.Column("key", sa.Text, primary_key=True, comment="thumbprint, hex; empty for whatever key"),
+    sa.Column("why", sa.Text, nullable=False),
+    sa.Column("by_dn", sa.Text, nullable=False, comment="empty for the service itself"),
+    sa.Column("time", sa.Integer, nullable=False),
+)
+
+strikes = sa.Table(
+    "strikes",
+    metadata,
+    sa.Column("strike_id", sa.Integer, primary_key=True),
+    sa.Column("dn", sa.Text, nullable=False),
+    sa.Column("key", sa.Text, nullable=False),
+    sa.Column("time", sa.Integer, nullable=False),
+    sa.Index("strikes_of_dn", "dn", "time"),
+    sa.Index("strikes_by_time", "time"),
+)
+
+rates = sa.Table(
+    "rates",
+    metadata,
+    sa.Column("scope", sa.Text, primary_key=True),
+    sa.Column("subject", sa.Text, primary_key=True),
+    sa.Column("whole", sa.Integer, nullable=False, comment="when the allowance is whole again"),
+)
 
 used_challenges = sa.Table(
     "used_challenges",
