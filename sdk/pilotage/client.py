@@ -113,6 +113,7 @@ class Client:
         base: Path | None = None,
         members: Mapping[str, Path] | None = None,
         credential_name: str = "",
+        credential_owner: str = "",
         credential_lifetime: datetime.timedelta = datetime.timedelta(days=7),
         credential_key: KeyKind = KeyKind.RSA_2048,
         hold: bool = False,
@@ -123,6 +124,7 @@ class Client:
         `inputs` are packed under their names relative to `base` (the current folder), `members` under
         the names that they map. A credential is delegated unless a stored one lives long enough; when even
         a new one does not, the jobs are refused, or with `hold` stored and held until there is one that does.
+        With a `credential_owner`, a DN linked to the caller's, the jobs run as that DN and belong to it.
         """
         packed = {**sandbox.gather(inputs, base or Path.cwd()), **(members or {})}
         if packed:
@@ -130,7 +132,13 @@ class Client:
             specs = [msgspec.structs.replace(spec, input_sandbox=digest) for spec in specs]
         longest = max((spec.wall_seconds for spec in specs), default=0)
         needed = (datetime.timedelta(seconds=longest) if longest else DEFAULT_WALL) + MARGIN
-        sealed = self.credentials.ready(needed, lifetime=credential_lifetime, name=credential_name, kind=credential_key)
+        sealed = self.credentials.ready(
+            needed,
+            lifetime=credential_lifetime,
+            name=credential_name,
+            kind=credential_key,
+            owner_dn=credential_owner,
+        )
         request = job_pb2.SubmitJobsRequest(
             request_id=request_id or str(uuid.uuid4()),
             specs=[convert.spec_to_message(spec) for spec in specs],

@@ -17,6 +17,7 @@ from pilotage.jobs import (
     JobProxy,
     JobSpec,
     LogChunk,
+    NameLink,
     Rebound,
     Usage,
 )
@@ -183,6 +184,16 @@ def issuance(message: credential_pb2.Issuance) -> Issuance:
         issue_time=time_of(message.issue_time),
         expire_time=time_of(message.expire_time),
         peer=message.peer,
+    )
+
+
+def name_link(message: credential_pb2.NameLink) -> NameLink:
+    """Return what one DN said of another."""
+    return NameLink(
+        dn=message.dn,
+        other_dn=message.other_dn,
+        ask_time=time_of(message.ask_time),
+        link_time=time_of(message.link_time) if message.HasField("link_time") else None,
     )
 
 

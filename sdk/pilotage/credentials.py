@@ -1,7 +1,7 @@
 """The caller's stored credentials: the part of the SDK that `Client.credentials` is."""
 
 import datetime
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import grpc
@@ -12,6 +12,7 @@ from pilotage.delegation import (
     Sealed,
     begin_request,
     complete_request,
+    longest,
     not_told,
     rebind_request,
     reusable,
@@ -19,7 +20,7 @@ from pilotage.delegation import (
     told_of_jobs,
 )
 from pilotage.errors import PilotageError, refuse
-from pilotage.jobs import Caller, Credential, Issuance, Rebound
+from pilotage.jobs import Caller, Credential, Issuance, NameLink, Rebound
 from pilotage.reasons import Reason
 from pilotage.v1 import credential_pb2, credential_pb2_grpc, job_pb2_grpc
 from pilotage.wire_errors import translated
@@ -55,10 +56,17 @@ class Credentials:
         lifetime: datetime.timedelta,
         name: str = "",
         kind: KeyKind = KeyKind.RSA_2048,
+        owner_dn: str = "",
     ) -> Sealed:
-        """Return a credential that lives long enough, delegating a new one if there is none."""
+        """Return a credential that lives long enough, delegating a new one if there is none.
+
+        With an `owner_dn` that is linked to the caller's, one of that DN's: only the DN itself can delegate those, so
+        CREDENTIAL_NOT_FOUND is raised when there is none that can be used from here.
+        """
         identity = self._identity()
         stored = list(self.list())
+        if owner_dn:
+            return self._linked(stored, owner_dn, name, needed)
         if self._keys is not None:
             found = reusable(stored, self._keys.find, self._whoami(), identity, name=name, needed=needed, now=_now())
             if found is not None:
@@ -73,6 +81,18 @@ class Credentials:
         sealed = self._delegate(lifetime, name=name, kind=kind)
         self._release(sealed)
         return sealed
+
+    def _linked(self, stored: Sequence[Credential], owner_dn: str, name: str, needed: datetime.timedelta) -> Sealed:
+        fitting = [one for one in stored if (one.owner_dn, one.name) == (owner_dn, name)]
+        found = longest(fitting, self._keys.find if self._keys else lambda _: None, needed=needed, now=_now())
+        if found is None:
+            named = f" named {name!r}" if name else ""
+            raise refuse(
+                Reason.CREDENTIAL_NOT_FOUND,
+                f"No credential{named} of {owner_dn} that lives long enough can be used from here; is that DN linked"
+                " (`pilotage link list`), and was it delegated from this machine?",
+            )
+        return found
 
     def rebind(self, sealed: Sealed) -> Rebound:
         """Give a credential to the caller's jobs that wait for one of its VO and role."""
@@ -132,6 +152,22 @@ class Credentials:
         if self._keys is not None:
             self._keys.forget(credential_id)
         return convert.credential(answer.credential)
+
+    def link(self, dn: str) -> bool:
+        """Say that another DN is the same person; return whether it has said so as well, so that they are linked."""
+        with translated():
+            return self._stub.LinkName(credential_pb2.LinkNameRequest(dn=dn), timeout=CALL_SECONDS).linked
+
+    def unlink(self, dn: str) -> None:
+        """Take back what this DN and another said of each other."""
+        with translated():
+            self._stub.UnlinkName(credential_pb2.UnlinkNameRequest(dn=dn), timeout=CALL_SECONDS)
+
+    def links(self) -> Sequence[NameLink]:
+        """Return what the caller's DN said of others, and others of it."""
+        with translated():
+            found = self._stub.ListLinks(credential_pb2.ListLinksRequest(), timeout=CALL_SECONDS).links
+        return [convert.name_link(link) for link in found]
 
     def issuances(self, credential_id: str) -> Iterator[Issuance]:
         """Yield who got a proxy of a credential, when and for which job."""

@@ -145,6 +145,21 @@ def reusable(
     return None
 
 
+def longest(
+    credentials: Sequence[Credential],
+    find_key: Callable[[str], Secret | None],
+    *,
+    needed: datetime.timedelta,
+    now: datetime.datetime,
+) -> Sealed | None:
+    """Return the longest-lived of these credentials that lives long enough and can be unsealed from here, or None."""
+    for credential in sorted(credentials, key=lambda one: one.expire_time, reverse=True):
+        lives = credential.destroy_time is None and credential.revoke_time is None
+        if lives and credential.expire_time - now >= needed and (key := find_key(credential.credential_id)):
+            return Sealed(credential=credential, retrieval_key=key)
+    return None
+
+
 def told(credential: Credential, stored: Sequence[Credential], now: datetime.datetime) -> str:
     """Return the line that tells of a new credential, and when it replaces one, why."""
     line = f"delegated credential {credential.credential_id}, good until {credential.expire_time:%Y-%m-%d %H:%M} UTC"

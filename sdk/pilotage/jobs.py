@@ -162,6 +162,15 @@ class Issuance(msgspec.Struct, frozen=True, kw_only=True):
     peer: str
 
 
+class NameLink(msgspec.Struct, frozen=True, kw_only=True):
+    """What one DN said of another; linked once the other has said so, too."""
+
+    dn: str
+    other_dn: str
+    ask_time: datetime.datetime
+    link_time: datetime.datetime | None
+
+
 class Ban(msgspec.Struct, frozen=True, kw_only=True):
     """Who is banned; with a `thumbprint` (hex) only who has that key. `by_dn` is empty for the service itself."""
 

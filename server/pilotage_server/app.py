@@ -24,6 +24,7 @@ from pilotage_server.credentials.bans import Bans
 from pilotage_server.credentials.issuing import Limits, ProxyIssuer
 from pilotage_server.credentials.keeper import CredentialKeeper
 from pilotage_server.credentials.ledger import Ledger
+from pilotage_server.credentials.links import Links
 from pilotage_server.credentials.sealing import Sealer
 from pilotage_server.jobs import (
     CredentialDesk,
@@ -106,10 +107,12 @@ class App:
         max_lifetime = configuration.span(config.credentials.max_lifetime_seconds)
         self._ledger = Ledger(credentials, AnchorFile(state / ANCHOR), keys.token, clock)
         self._bans = Bans(credentials, self._ledger, config.abuse, clock)
+        self._links = Links(credentials, self._ledger, clock)
         self._keeper = CredentialKeeper(
             credentials,
             self._ledger,
             self._bans,
+            self._links,
             self._verifier,
             sealer,
             self._pool,
@@ -127,7 +130,7 @@ class App:
         self._credential_desk = CredentialDesk(jobs, self._keeper, wrapping, self._notices, config.limits, clock)
         self._keeper.tell(self._credential_desk.look)
         book = LeaseProxies(jobs, self._notices, clock)
-        sandboxes = SandboxStore(jobs, state / "sandboxes", config.limits, clock)
+        sandboxes = SandboxStore(jobs, state / "sandboxes", config.limits, clock, self._keeper.names)
         limits = Limits(configuration.span(config.credentials.issue_seconds), config.credentials.issue_limited)
         token_key = keys.token.public_key()
         self._issuer = ProxyIssuer(
@@ -149,7 +152,7 @@ class App:
         self._health = Health(self._databases, service_names())
         servicers = Servicers(
             auth=AuthServicer(desk, policy),
-            credentials=CredentialServicer(self._keeper, self._issuer, policy),
+            credentials=CredentialServicer(self._keeper, self._issuer, self._links, policy),
             jobs=JobServicer(job_desk, self._credential_desk, sandboxes),
             pilots=PilotServicer(self._pilot_desk),
             admin=AdminServicer(self._ledger, self._bans),
@@ -162,6 +165,7 @@ class App:
         """Open the ports and serve; on return the health service says SERVING."""
         await self._ledger.begin(self.config.policy_text())
         await self._bans.load()
+        await self._links.load()
         await self._pilot_desk.start()
         self.port = self._server.listen(self.config.server.listen)
         if self.config.server.listen_mutual:
@@ -201,6 +205,7 @@ class App:
         await self._databases["credentials"].write(lambda connection: logins.prune_challenges(connection, now))
         await self._keeper.prune()
         await self._bans.prune()
+        await self._links.prune()
         await self._credential_desk.look_at_all()
         await self._ledger.anchor()
         self._certificates.renew()

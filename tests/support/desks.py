@@ -105,19 +105,25 @@ class Facts(msgspec.Struct, frozen=True):
     vo: str
     fqan: str
     expire_time: datetime.datetime
+    owner_dn: str
     reason: str = ""
     message: str = ""
 
 
 class Directory:
-    """The credentials there are: by id and owner."""
+    """The credentials there are: by id and owner; and whose names are linked."""
 
     def __init__(self) -> None:
         self.known: dict[tuple[str, str], Facts] = {}
+        self.links: dict[str, tuple[str, ...]] = {}
+
+    def names(self, dn: str) -> tuple[str, ...]:
+        """Answer as CredentialKeeper does."""
+        return (dn, *self.links.get(dn, ()))
 
     def put(self, owner: Principal, expire_time: datetime.datetime, credential_id: str = CREDENTIAL) -> None:
         """Let an owner have a credential until a time."""
-        self.known[credential_id, owner.dn] = Facts("demo", "/demo/Role=analysis", expire_time)
+        self.known[credential_id, owner.dn] = Facts("demo", "/demo/Role=analysis", expire_time, owner.dn)
 
     def withdraw(self, owner: Principal, credential_id: str, reason: Reason) -> None:
         """Let a credential be of no use any more."""
@@ -126,10 +132,10 @@ class Directory:
 
     async def describe(self, credential_id: str, owner_dn: str, *, fresh: bool = False) -> Facts:
         """Answer as CredentialKeeper does."""
-        try:
-            return self.known[credential_id, owner_dn]
-        except KeyError:
-            raise refuse(Reason.CREDENTIAL_NOT_FOUND) from None
+        for name in self.names(owner_dn):
+            if (credential_id, name) in self.known:
+                return self.known[credential_id, name]
+        raise refuse(Reason.CREDENTIAL_NOT_FOUND)
 
 
 class Desks:
@@ -171,7 +177,9 @@ class Desks:
             self.times,
             self.clock,
         )
-        self.sandboxes = SandboxStore(self.database, self.root / "sandboxes", self.limits, self.clock)
+        self.sandboxes = SandboxStore(
+            self.database, self.root / "sandboxes", self.limits, self.clock, self.credentials.names
+        )
 
     async def close(self) -> None:
         """Close the store."""

@@ -28,6 +28,7 @@ COMMANDS = (
     "whoami",
     "doctor",
     "credential",
+    "link",
     "admin",
 )
 

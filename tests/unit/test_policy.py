@@ -83,6 +83,8 @@ def test_a_limited_proxy_may_look_but_not_submit_or_delegate() -> None:
         "RetryJobs",
         "BeginDelegation",
         "CompleteDelegation",
+        "LinkName",
+        "UnlinkName",
     }
     assert refusal("/pilotage.v1.JobService/GetJob", LIMITED) is None
 

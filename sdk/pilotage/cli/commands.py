@@ -8,6 +8,7 @@ from pilotage.cli.admin import admin
 from pilotage.cli.credentials import credential
 from pilotage.cli.doctor import doctor
 from pilotage.cli.jobs import cancel, events, fetch, logs, ls, show, wait
+from pilotage.cli.links import link
 from pilotage.cli.session import Group, Session, connected
 from pilotage.cli.submit import submit
 
@@ -71,5 +72,5 @@ def whoami(session: Session, form: str, as_json: bool) -> None:
     )
 
 
-for command in (submit, ls, show, wait, logs, fetch, cancel, events, whoami, doctor, credential, admin):
+for command in (submit, ls, show, wait, logs, fetch, cancel, events, whoami, doctor, credential, link, admin):
     cli.add_command(command)

@@ -72,6 +72,13 @@ EXISTING = click.Path(exists=True, path_type=Path)
 @click.option("--attempts", type=click.IntRange(1), help="How often to try when the site fails the job.")
 @click.option("--credential", "credential_name", help="Name of the credential to use.")
 @click.option(
+    "--as",
+    "credential_owner",
+    default="",
+    metavar="DN",
+    help="Run as this DN, linked to yours.",
+)
+@click.option(
     "--hold",
     is_flag=True,
     help="Where no credential lives long enough, have the jobs held until one does.",
@@ -99,6 +106,7 @@ def submit(
     priority: int,
     attempts: int | None,
     credential_name: str | None,
+    credential_owner: str,
     hold: bool,
     waits: bool,
     form: str,
@@ -142,6 +150,7 @@ def submit(
             _copies(spec, count),
             members=members,
             credential_name=settings.name if credential_name is None else credential_name,
+            credential_owner=credential_owner,
             credential_lifetime=datetime.timedelta(hours=settings.hours),
             credential_key=settings.key_kind,
             hold=hold,

@@ -21,6 +21,7 @@ from pilotage_server.clock import Clock
 from pilotage_server.credentials.abuse import AbuseLimits
 from pilotage_server.credentials.bans import Bans
 from pilotage_server.credentials.ledger import Ledger, Note, by
+from pilotage_server.credentials.links import Links
 from pilotage_server.credentials.pending import Pending, PendingKeys
 from pilotage_server.credentials.sealing import KEY_BYTES, Sealer
 from pilotage_server.principal import Principal
@@ -56,6 +57,7 @@ class CredentialFacts(msgspec.Struct, frozen=True):
     """What a job has to know of its credential; `reason` is why it cannot be used now, or empty."""
 
     credential_id: str
+    owner_dn: str
     vo: str
     fqan: str
     expire_time: datetime.datetime
@@ -71,6 +73,7 @@ class CredentialKeeper:
         database: Database,
         ledger: Ledger,
         bans: Bans,
+        links: Links,
         verifier: Verifier,
         sealer: Sealer,
         keys: KeyPool,
@@ -81,6 +84,7 @@ class CredentialKeeper:
         self._database = database
         self._ledger = ledger
         self._bans = bans
+        self._links = links
         self._verifier = verifier
         self._sealer = sealer
         self._keys = keys
@@ -141,13 +145,18 @@ class CredentialKeeper:
         return stored
 
     async def owned(self, caller: Principal, after: Place, limit: int) -> list[StoredCredential]:
-        """Return the caller's credentials, newest first, without destroyed ones."""
-        return await self._database.read(lambda connection: store.of_owner(connection, caller.dn, after, limit))
+        """Return the credentials of the caller and of names linked to it, newest first, without destroyed ones."""
+        names = self.names(caller.dn)
+        return await self._database.read(lambda connection: store.of_owner(connection, names, after, limit))
+
+    def names(self, dn: str) -> Sequence[str]:
+        """Return a DN and those that are linked to it, itself first."""
+        return self._links.names(dn)
 
     async def get(self, owner_dn: str, credential_id: str) -> StoredCredential:
-        """Return an owner's credential; another's is not told from none."""
+        """Return a credential of an owner or a name linked to it; another's is not told from none."""
         stored = await self._database.read(lambda connection: store.get(connection, credential_id))
-        if stored.owner_dn != owner_dn:
+        if stored.owner_dn not in self.names(owner_dn):
             raise refuse(Reason.CREDENTIAL_NOT_FOUND)
         return stored
 
@@ -159,7 +168,7 @@ class CredentialKeeper:
         """
         stored = await self.get(owner_dn, credential_id)
         fqan = stored.fqans[0] if stored.fqans else ""
-        facts = CredentialFacts(stored.credential_id, stored.vo, fqan, stored.expire_time)
+        facts = CredentialFacts(stored.credential_id, stored.owner_dn, stored.vo, fqan, stored.expire_time)
         try:
             check_usable(stored, self._clock(), revocation=not fresh)
             self._bans.check_owner(stored.owner_dn, stored.fqans)
@@ -244,7 +253,7 @@ class CredentialKeeper:
 
     async def _visible(self, caller: Principal, credential_id: str, *, as_admin: bool = False) -> StoredCredential:
         stored = await self._database.read(lambda connection: store.get(connection, credential_id))
-        if stored.owner_dn == caller.dn or as_admin:
+        if as_admin or stored.owner_dn in self.names(caller.dn):
             return stored
         async with self._ledger.refusals(Act.ACCESS_REFUSED, caller, **names_of(stored)):
             raise refuse(Reason.CREDENTIAL_NOT_FOUND)

@@ -55,7 +55,10 @@ Watch = Callable[[sqlite3.Connection, Note, Principal, PilotageError], None]
 
 NO_ANSWER = (Reason.STORE_UNAVAILABLE, Reason.DISK_FULL)
 """Failures of the store itself: nothing was refused to anybody, and nothing can be recorded now."""
-QUIET = (Act.STORED, Act.ISSUED, Act.RENEWED, Act.DESTROYED, Act.UNREVOKED, Act.ERASED, Act.POLICY, Act.UNBANNED)
+QUIET = (
+    *(Act.STORED, Act.ISSUED, Act.RENEWED, Act.DESTROYED, Act.UNREVOKED, Act.ERASED),
+    *(Act.POLICY, Act.UNBANNED, Act.LINK_ASKED, Act.LINKED, Act.UNLINKED),
+)
 
 
 WATCHED = ("/pilotage.v1.CredentialService/", "/pilotage.v1.AdminService/")

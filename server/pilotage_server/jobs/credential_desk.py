@@ -143,7 +143,8 @@ class CredentialDesk:
         if facts.reason:
             raise refuse(Reason[facts.reason], facts.message)
         new = _New(credential_id, retrieval_key, facts)
-        owner_id = await self._database.write(lambda c: owners.owner_id(c, caller.dn))
+        # A job keeps the identity that it was submitted to run as, whichever of its owner's names asks.
+        owner_id = await self._database.write(lambda c: owners.owner_id(c, facts.owner_dn))
         await self._move("owner", lambda moves: self._rebind_stopping(moves, owner_id, new))
         released = still_held = last = 0
         while True:

@@ -1,6 +1,7 @@
 """What JobService knows of credentials: what CredentialService tells it, and never the credential."""
 
 import datetime
+from collections.abc import Sequence
 from typing import Protocol
 
 from pilotage.errors import PilotageError, refuse
@@ -9,8 +10,10 @@ from pilotage_server.jobs.limits import JobLimits
 
 
 class CredentialFacts(Protocol):
-    """What a job has to know of its credential."""
+    """What a job has to know of its credential; `owner_dn` is whom it makes of a payload, and so whose the job is."""
 
+    @property
+    def owner_dn(self) -> str: ...
     @property
     def vo(self) -> str: ...
     @property
@@ -31,6 +34,10 @@ class CredentialDirectory(Protocol):
 
     async def describe(self, credential_id: str, owner_dn: str, *, fresh: bool = False) -> CredentialFacts:
         """Return the facts of an owner's credential, or raise CREDENTIAL_NOT_FOUND; `fresh` verifies its chain now."""
+        ...
+
+    def names(self, dn: str) -> Sequence[str]:
+        """Return a DN and those that are linked to it, itself first."""
         ...
 
 

@@ -103,13 +103,15 @@ class JobDesk:
         if trouble is not None and not (hold and trouble.reason in HOLDS):
             raise trouble
         changes = Changes()
+        submitter = "" if facts.owner_dn == caller.dn else f"Submitted by {caller.dn}, which is linked."
 
         def store(connection: sqlite3.Connection) -> tuple[str, ...]:
             answer = requests.answered(connection, caller.dn, request_id, digest)
             if answer is not None:
                 return answer
-            owner_id = owners.owner_id(connection, caller.dn)
-            self._check_room(connection, owner_id, caller.dn, checked)
+            # A job belongs to the DN that it runs as; the caller's own, or one linked to it.
+            owner_id = owners.owner_id(connection, facts.owner_dn)
+            self._check_room(connection, owner_id, self._names(caller), checked)
             moves = Moves(connection, self._broker, changes, "owner", now)
             job_ids = tuple(self._new_id() for _ in checked)
             for job_id, spec in zip(job_ids, checked, strict=True):
@@ -118,7 +120,7 @@ class JobDesk:
                 new = NewJob(
                     job_id=job_id,
                     owner_id=owner_id,
-                    owner_dn=caller.dn,
+                    owner_dn=facts.owner_dn,
                     class_id=kind,
                     spec=spec,
                     rank=broker.rank(spec.priority, now),
@@ -127,15 +129,15 @@ class JobDesk:
                     vo=facts.vo,
                     fqan=facts.fqan,
                     wrapped_key=self._wrapping.wrap(
-                        retrieval_key, job_id=job_id, owner_dn=caller.dn, credential_id=credential_id
+                        retrieval_key, job_id=job_id, owner_dn=facts.owner_dn, credential_id=credential_id
                     ),
                 )
-                row = jobs.insert(connection, new, Note("owner", now))
+                row = jobs.insert(connection, new, Note("owner", now, message=submitter))
                 if trouble is None:
                     moves.move(row, JobState.ACTIVATED)
                 else:
                     moves.move(row, JobState.HELD, Verdict(JobState.HELD, trouble.reason.name, trouble.message))
-            requests.insert(connection, owner_id, request_id, digest, job_ids, now)
+            requests.insert(connection, owners.owner_id(connection, caller.dn), request_id, digest, job_ids, now)
             return job_ids
 
         return await self._database.write(store, committed=lambda _: self._notices.tell(changes))
@@ -160,30 +162,33 @@ class JobDesk:
         return too_short(facts.expire_time, max(spec.wall_seconds for spec in checked), self._limits, now)
 
     def _check_room(
-        self, connection: sqlite3.Connection, owner_id: int, owner_dn: str, checked: Sequence[JobSpec]
+        self, connection: sqlite3.Connection, owner_id: int, names: Sequence[str], checked: Sequence[JobSpec]
     ) -> None:
         most = self._limits.queued_jobs_per_owner
         if owners.open_jobs(connection, owner_id) + len(checked) > most:
             raise refuse(Reason.QUEUE_LIMIT, f"An owner may have {most} jobs that are not over.")
         for sha256 in {spec.input_sandbox for spec in checked} - {""}:
-            if not sandboxes.visible(connection, owner_dn, sha256):
+            if not sandboxes.visible(connection, names, sha256):
                 raise refuse(Reason.SANDBOX_NOT_FOUND, f"No sandbox {sha256}; upload it first.")
+
+    def _names(self, caller: Principal) -> Sequence[str]:
+        return self._credentials.names(caller.dn)
 
     async def get(self, caller: Principal, job_id: str) -> Job:
         """Return one of the caller's jobs."""
-        return await self._database.read(lambda c: jobs.view(c, job_id, caller.dn))
+        return await self._database.read(lambda c: jobs.view(c, job_id, self._names(caller)))
 
     async def list_jobs(
         self, caller: Principal, states: Sequence[JobState], before: int | None, limit: int
     ) -> list[tuple[int, Job]]:
         """Return a page of the caller's jobs with their places, newest first."""
-        return await self._database.read(lambda c: jobs.views(c, caller.dn, states, before, limit), slow=True)
+        return await self._database.read(lambda c: jobs.views(c, self._names(caller), states, before, limit), slow=True)
 
     async def list_events(self, caller: Principal, job_id: str, after: int, limit: int) -> list[JobEvent]:
         """Return a page of the life of one of the caller's jobs, oldest first."""
 
         def read(connection: sqlite3.Connection) -> list[JobEvent]:
-            return events.page(connection, jobs.owned(connection, job_id, caller.dn).job_seq, after, limit)
+            return events.page(connection, jobs.owned(connection, job_id, self._names(caller)).job_seq, after, limit)
 
         return await self._database.read(read)
 
@@ -196,7 +201,8 @@ class JobDesk:
             while True:
                 changed = [job_id for job_id in dict.fromkeys(job_ids) if job_id in watch.changed & open_ids]
                 watch.changed.clear()
-                found = await self._database.read(lambda c, ids=changed: [jobs.view(c, i, caller.dn) for i in ids])  # type: ignore[misc]
+                names = self._names(caller)
+                found = await self._database.read(lambda c, i=changed, n=names: [jobs.view(c, job, n) for job in i])  # type: ignore[misc]
                 for job in found:
                     if versions.get(job.job_id) != job.version:
                         versions[job.job_id] = job.version
@@ -214,7 +220,7 @@ class JobDesk:
         changes = Changes()
 
         def cancel_one(connection: sqlite3.Connection, job_id: str) -> ItemResult:
-            row = jobs.owned(connection, job_id, caller.dn)
+            row = jobs.owned(connection, job_id, self._names(caller))
             if row.state in FINAL and row.state is not JobState.CANCELLED:
                 raise refuse(Reason.JOB_FINAL, f"The job is {row.state.label}; its state is final.")
             if row.state in LEASED and not row.cancel_requested:

@@ -246,7 +246,7 @@ class PilotDesk:
                 return _repeated(lease, result)
             row = jobs.by_seq(moves.connection, lease.job_seq)
             output = result.output_sandbox
-            if output and not sandboxes.visible(moves.connection, row.owner_dn, output):
+            if output and not sandboxes.visible(moves.connection, [row.owner_dn], output):
                 raise refuse(Reason.SANDBOX_NOT_FOUND, "The outputs were not uploaded; upload them first.")
             return moves.end(row, lease, result).state
 

@@ -9,7 +9,7 @@ import hashlib
 import os
 import sqlite3
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 from weakref import WeakValueDictionary
@@ -32,12 +32,15 @@ CHUNK = 512 * KIB
 class SandboxStore:
     """Take sandboxes in and give them out."""
 
-    def __init__(self, database: Database, root: Path, limits: JobLimits, clock: Clock) -> None:
+    def __init__(
+        self, database: Database, root: Path, limits: JobLimits, clock: Clock, names: Callable[[str], Sequence[str]]
+    ) -> None:
         self._database = database
         self._root = root
         self._incoming = root / "incoming"
         self._limits = limits
         self._clock = clock
+        self._names = names
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
         for left_behind in self._incoming.iterdir():
@@ -118,7 +121,8 @@ class SandboxStore:
 
     async def download(self, caller: Principal, sha256: str, lease_id: str) -> AsyncIterator[bytes]:
         """Yield the bytes of a sandbox the caller may see, or with a lease, of the input of the lease's job."""
-        allowed = await self._database.read(lambda c: _may_see(c, caller, sha256, lease_id))
+        names = self._names(caller.dn)
+        allowed = await self._database.read(lambda c: _may_see(c, caller, names, sha256, lease_id))
         if not DIGEST.fullmatch(sha256) or not allowed:
             raise refuse(Reason.SANDBOX_NOT_FOUND)
         path = self._path(sha256)
@@ -139,9 +143,11 @@ def _owner_of(connection: sqlite3.Connection, caller: Principal, lease_id: str) 
     return jobs.by_seq(connection, lease.job_seq).owner_dn
 
 
-def _may_see(connection: sqlite3.Connection, caller: Principal, sha256: str, lease_id: str) -> bool:
+def _may_see(
+    connection: sqlite3.Connection, caller: Principal, names: Sequence[str], sha256: str, lease_id: str
+) -> bool:
     if not lease_id:
-        return sandboxes.visible(connection, caller.dn, sha256)
+        return sandboxes.visible(connection, names, sha256)
     lease = leases.live(connection, lease_id, caller.dn, caller.thumbprint)
     return jobs.spec(connection, lease.job_seq).input_sandbox == sha256
 

@@ -10,18 +10,21 @@ from pilotage_server.auth.current import principal
 from pilotage_server.auth.policy import Policy, Role
 from pilotage_server.credentials.issuing import ProxyIssuer, Wanted
 from pilotage_server.credentials.keeper import CredentialKeeper
+from pilotage_server.credentials.links import Links
 from pilotage_server.rpc.guard import Context
 from pilotage_server.rpc.values import page_size, page_token, place, span, timestamp
 from pilotage_server.store.credentials import Issuance, Place, StoredCredential
+from pilotage_server.store.links import Link
 from pilotage_server.store.times import microseconds
 
 
 class CredentialServicer(credential_pb2_grpc.CredentialServiceServicer):
     """Delegation for owners, retrieval for pilots."""
 
-    def __init__(self, keeper: CredentialKeeper, issuer: ProxyIssuer, policy: Policy) -> None:
+    def __init__(self, keeper: CredentialKeeper, issuer: ProxyIssuer, links: Links, policy: Policy) -> None:
         self._keeper = keeper
         self._issuer = issuer
+        self._links = links
         self._policy = policy
 
     async def BeginDelegation(self, request: pb.BeginDelegationRequest, context: Context) -> pb.BeginDelegationResponse:
@@ -83,6 +86,19 @@ class CredentialServicer(credential_pb2_grpc.CredentialServiceServicer):
         issued = await self._issuer.issue(principal(), _wanted(request), renewal=True)
         return pb.RenewCredentialResponse(chain=issued.chain, expire_time=timestamp(issued.expire_time))
 
+    async def LinkName(self, request: pb.LinkNameRequest, context: Context) -> pb.LinkNameResponse:
+        """Note what the caller says of another DN."""
+        return pb.LinkNameResponse(linked=await self._links.link(principal(), request.dn))
+
+    async def UnlinkName(self, request: pb.UnlinkNameRequest, context: Context) -> pb.UnlinkNameResponse:
+        """Cut a link."""
+        await self._links.unlink(principal(), request.dn)
+        return pb.UnlinkNameResponse()
+
+    async def ListLinks(self, request: pb.ListLinksRequest, context: Context) -> pb.ListLinksResponse:
+        """Return what was said of whom."""
+        return pb.ListLinksResponse(links=[_link(link) for link in await self._links.of(principal())])
+
     async def ListIssuances(self, request: pb.ListIssuancesRequest, context: Context) -> pb.ListIssuancesResponse:
         """Return a page of who got proxies of a credential."""
         caller = principal()
@@ -128,6 +144,15 @@ def _credential(stored: StoredCredential) -> pb.Credential:
         destroy_time=timestamp(stored.destroy_time) if stored.destroy_time else None,
         limited=stored.limited,
         revoke_time=timestamp(stored.revoke_time) if stored.revoke_time else None,
+    )
+
+
+def _link(link: Link) -> pb.NameLink:
+    return pb.NameLink(
+        dn=link.dn,
+        other_dn=link.other_dn,
+        ask_time=timestamp(link.ask_time),
+        link_time=timestamp(link.link_time) if link.link_time else None,
     )
 
 

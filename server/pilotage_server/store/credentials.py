@@ -2,6 +2,7 @@
 
 import datetime
 import sqlite3
+from collections.abc import Sequence
 
 import msgspec
 
@@ -58,7 +59,7 @@ LIVE = f"{SELECT} WHERE sealed IS NOT NULL AND expire_time > ? AND credential_id
 REVOKED = "INSERT INTO revocations (credential_id, revoke_time) VALUES (?, ?) ON CONFLICT DO NOTHING"
 NOT_REVOKED = "DELETE FROM revocations WHERE credential_id = ?"
 OF_OWNER = (
-    f"{SELECT} WHERE owner_dn = ? AND destroy_time IS NULL"
+    f"{SELECT} WHERE owner_dn IN (SELECT value FROM json_each(?)) AND destroy_time IS NULL"  # noqa: S608
     " AND (create_time, credential_id) < (?, ?) ORDER BY create_time DESC, credential_id DESC LIMIT ?"
 )
 SEALED = "SELECT sealed FROM credentials WHERE credential_id = ?"
@@ -111,9 +112,12 @@ def get(connection: sqlite3.Connection, credential_id: str) -> StoredCredential:
     return _credential(row)
 
 
-def of_owner(connection: sqlite3.Connection, owner_dn: str, after: Place, limit: int) -> list[StoredCredential]:
-    """Return an owner's credentials that were not destroyed, newest first."""
-    rows = connection.execute(OF_OWNER, (owner_dn, after.microseconds, after.row_id, limit))
+def of_owner(
+    connection: sqlite3.Connection, owner_dns: Sequence[str], after: Place, limit: int
+) -> list[StoredCredential]:
+    """Return the credentials of an owner, who may have several DNs, that were not destroyed, newest first."""
+    names = msgspec.json.encode(owner_dns).decode()
+    rows = connection.execute(OF_OWNER, (names, after.microseconds, after.row_id, limit))
     return [_credential(row) for row in rows]
 
 

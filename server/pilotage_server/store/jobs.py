@@ -192,34 +192,38 @@ def by_seq(connection: sqlite3.Connection, seq: int) -> JobRow:
     return _row(connection.execute(ROW + "WHERE job_seq = ?", (seq,)).fetchone())
 
 
-def owned(connection: sqlite3.Connection, job_id: str, owner_dn: str) -> JobRow:
-    """Return an owner's job. Another owner's answers JOB_NOT_FOUND, as one that never was."""
-    found = connection.execute(ROW + "WHERE job_id = ? AND dn = ?", (job_id, owner_dn)).fetchone()
-    if found is None:
+def owned(connection: sqlite3.Connection, job_id: str, owner_dns: Sequence[str]) -> JobRow:
+    """Return a job of an owner, who may have several DNs. Another's answers JOB_NOT_FOUND, as one that never was."""
+    found = connection.execute(ROW + "WHERE job_id = ?", (job_id,)).fetchone()
+    if found is None or (row := _row(found)).owner_dn not in owner_dns:
         raise refuse(Reason.JOB_NOT_FOUND)
-    return _row(found)
+    return row
 
 
-def view(connection: sqlite3.Connection, job_id: str, owner_dn: str) -> Job:
+def view(connection: sqlite3.Connection, job_id: str, owner_dns: Sequence[str]) -> Job:
     """Return an owner's job for its owner to see, or JOB_NOT_FOUND."""
-    found = connection.execute(VIEW + "WHERE job_id = ? AND dn = ?", (job_id, owner_dn)).fetchone()
-    if found is None:
+    found = connection.execute(VIEW + "WHERE job_id = ?", (job_id,)).fetchone()
+    if found is None or (job := _view(found)[1]).owner_dn not in owner_dns:
         raise refuse(Reason.JOB_NOT_FOUND)
-    return _view(found)[1]
+    return job
 
 
 def views(
-    connection: sqlite3.Connection, owner_dn: str, states: Sequence[JobState], before: int | None, limit: int
+    connection: sqlite3.Connection, owner_dns: Sequence[str], states: Sequence[JobState], before: int | None, limit: int
 ) -> list[tuple[int, Job]]:
     """Return an owner's jobs with their numbers, newest first, older than the number `before`."""
     wanted = f"AND state IN ({','.join(str(int(state)) for state in states)})" if states else ""
-    # Only numbers of an enum go into the text.
+    # Only numbers of an enum go into the text. One owner at a time, so that the index gives the order as well.
     query = f"WHERE job.owner_id = (SELECT owner_id FROM owner WHERE dn = ?) AND job.job_seq < ? {wanted}"  # noqa: S608
-    found = connection.execute(
-        f"{VIEW} {query} ORDER BY job.job_seq DESC LIMIT ?",
-        (owner_dn, 2**63 - 1 if before is None else before, limit),
-    )
-    return [_view(row) for row in found]
+    found = [
+        _view(row)
+        for owner_dn in owner_dns
+        for row in connection.execute(
+            f"{VIEW} {query} ORDER BY job.job_seq DESC LIMIT ?",
+            (owner_dn, 2**63 - 1 if before is None else before, limit),
+        )
+    ]
+    return sorted(found, key=lambda numbered: numbered[0], reverse=True)[:limit]
 
 
 def spec(connection: sqlite3.Connection, seq: int) -> JobSpec:

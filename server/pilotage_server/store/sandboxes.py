@@ -2,6 +2,7 @@
 
 import datetime
 import sqlite3
+from collections.abc import Iterable
 
 from pilotage_server.store.times import microseconds
 
@@ -14,10 +15,10 @@ def grant(connection: sqlite3.Connection, owner_id: int, sha256: str, size: int,
     )
 
 
-def visible(connection: sqlite3.Connection, owner_dn: str, sha256: str) -> bool:
-    """Return whether an owner may see a sandbox."""
+def visible(connection: sqlite3.Connection, owner_dns: Iterable[str], sha256: str) -> bool:
+    """Return whether an owner, who may have several DNs, may see a sandbox."""
     query = "SELECT 1 FROM sandbox JOIN owner USING (owner_id) WHERE dn = ? AND sha256 = ?"
-    return connection.execute(query, (owner_dn, sha256)).fetchone() is not None
+    return any(connection.execute(query, (dn, sha256)).fetchone() is not None for dn in owner_dns)
 
 
 def known(connection: sqlite3.Connection, sha256: str) -> bool:

@@ -106,6 +106,17 @@ strikes = sa.Table(
     sa.Index("strikes_by_time", "time"),
 )
 
+links = sa.Table(
+    "links",
+    metadata,
+    sa.Column("dn", sa.Text, primary_key=True),
+    sa.Column("other_dn", sa.Text, primary_key=True),
+    sa.Column("ask_time", sa.Integer, nullable=False),
+    sa.Column("link_time", sa.Integer, comment="NULL until the other has asked as well"),
+    sa.CheckConstraint("dn <> other_dn", name="two"),
+    sa.Index("links_of_other", "other_dn"),
+)
+
 rates = sa.Table(
     "rates",
     metadata,
