@@ -25,7 +25,7 @@ from pilotage_server.credentials.issuing import Limits, ProxyIssuer
 from pilotage_server.credentials.keeper import CredentialKeeper
 from pilotage_server.credentials.ledger import Ledger
 from pilotage_server.credentials.links import Links
-from pilotage_server.credentials.sealing import Sealer
+from pilotage_server.credentials.sealing import Sealer, key_id
 from pilotage_server.jobs import (
     CredentialDesk,
     JobDesk,
@@ -48,6 +48,7 @@ from pilotage_server.rpc.server import RpcServer, Servicers, service_names
 from pilotage_server.rpc.tls import Certificates
 from pilotage_server.store import logins
 from pilotage_server.store.database import Database
+from pilotage_server.tokens import public_id
 from pilotage_server.verifier import Verifier
 
 log = structlog.get_logger("pilotage.server")
@@ -87,7 +88,10 @@ class App:
         self._tasks: list[asyncio.Task[None]] = []
         configuration.check_files(config)
         prepare_state(config)
-        self._keys = key_files.load(config.server.state_dir / "keys")
+        self._key_folder = config.server.state_dir / "keys"
+        self._keys_seen = key_files.seen(self._key_folder)
+        self._keys = key_files.load(self._key_folder)
+        self._reloading: asyncio.Task[None] | None = None
         self._certificates = Certificates(config.server)
         with contextlib.ExitStack() as undo:
             self._build(undo)
@@ -103,9 +107,10 @@ class App:
         self._pool = KeyPool(KeyKind.RSA_2048, config.credentials.key_pool)
         undo.callback(self._pool.close)
         policy = config.policy()
-        sealer = Sealer(keys.service, keys.old_services)
+        sealer = self._sealer = Sealer(keys.service, keys.old_services)
+        self._token_keys = keys.token_keys()
         max_lifetime = configuration.span(config.credentials.max_lifetime_seconds)
-        self._ledger = Ledger(credentials, AnchorFile(state / ANCHOR), keys.token, clock)
+        self._ledger = Ledger(credentials, AnchorFile(state / ANCHOR), self._token_keys, clock)
         self._bans = Bans(credentials, self._ledger, config.abuse, clock)
         self._links = Links(credentials, self._ledger, clock)
         self._keeper = CredentialKeeper(
@@ -125,14 +130,13 @@ class App:
         wrapping = KeyWrap(keys.wrap)
         job_desk = JobDesk(jobs, self._keeper, logs, wrapping, self._notices, config.limits, clock)
         self._pilot_desk = PilotDesk(
-            jobs, logs, wrapping, keys.token, self._notices, config.limits, config.leases, clock
+            jobs, logs, wrapping, self._token_keys, self._notices, config.limits, config.leases, clock
         )
         self._credential_desk = CredentialDesk(jobs, self._keeper, wrapping, self._notices, config.limits, clock)
         self._keeper.tell(self._credential_desk.look)
         book = LeaseProxies(jobs, self._notices, clock)
         sandboxes = SandboxStore(jobs, state / "sandboxes", config.limits, clock, self._keeper.names)
         limits = Limits(configuration.span(config.credentials.issue_seconds), config.credentials.issue_limited)
-        token_key = keys.token.public_key()
         self._issuer = ProxyIssuer(
             credentials,
             self._ledger,
@@ -141,7 +145,7 @@ class App:
             sealer,
             self._pilot_desk,
             book,
-            token_key,
+            self._token_keys,
             clock,
             limits,
             config.abuse,
@@ -163,7 +167,7 @@ class App:
 
     async def start(self) -> None:
         """Open the ports and serve; on return the health service says SERVING."""
-        await self._ledger.begin(self.config.policy_text())
+        await self._ledger.begin(self.config.policy_text(), self._key_ids())
         await self._bans.load()
         await self._links.load()
         await self._pilot_desk.start()
@@ -199,8 +203,37 @@ class App:
         await asyncio.to_thread(self._pool.close)
         log.info("stopped")
 
+    def reload(self) -> None:
+        """Take up rotated keys and renewed certificates now, as SIGHUP asks for."""
+        if self._reloading is None or self._reloading.done():
+            self._reloading = asyncio.create_task(self._reload(), name="reload")
+
+    async def _reload(self) -> None:
+        self._certificates.renew()
+        try:
+            await self.take_up_keys()
+        except PilotageError as error:
+            log.error("new keys are not used", reason=error.reason.name, why=error.message)
+
+    async def take_up_keys(self) -> None:
+        """Use the keys that are in the folder now, if they are others; keys that are unusable leave all as it was."""
+        found = key_files.seen(self._key_folder)
+        if found == self._keys_seen:
+            return
+        keys = key_files.load(self._key_folder)
+        self._sealer.replace(keys.service, keys.old_services)
+        self._token_keys.replace(keys.token, keys.old_tokens)
+        self._keys, self._keys_seen = keys, found
+        await self._ledger.keys_changed(self._key_ids())
+        log.info("keys taken up", **self._key_ids())
+
+    def _key_ids(self) -> dict[str, str]:
+        return {"service": key_id(self._keys.service).hex(), "signing": public_id(self._keys.token.public_key())}
+
     async def prune(self) -> None:
-        """Forget what is too old to matter, and take up renewed certificates."""
+        """Forget what is too old to matter, and take up renewed certificates and rotated keys."""
+        await self._reload()
+        key_files.forget_retired(self._key_folder, self.clock())
         now = self.clock()
         await self._databases["credentials"].write(lambda connection: logins.prune_challenges(connection, now))
         await self._keeper.prune()
@@ -208,7 +241,6 @@ class App:
         await self._links.prune()
         await self._credential_desk.look_at_all()
         await self._ledger.anchor()
-        self._certificates.renew()
 
     async def _keep_house(self) -> None:
         while True:

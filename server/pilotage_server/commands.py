@@ -13,7 +13,7 @@ from pathlib import Path
 import structlog
 
 from pilotage.errors import PilotageError
-from pilotage_server import audit_commands, logs
+from pilotage_server import audit_commands, key_commands, logs
 from pilotage_server import config as configuration
 from pilotage_server import keys as key_files
 from pilotage_server.app import App, prepare_state
@@ -37,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command = commands.add_parser(name, help=text, description=text, parents=[with_config])
         command.set_defaults(act=action)
     audit_commands.add_to(commands, with_config)
+    key_commands.add_to(commands, with_config)
     chosen = parser.parse_args(arguments)
     act: Callable[[Config, argparse.Namespace], int] = chosen.act
     try:
@@ -81,6 +82,7 @@ async def _serve(config: Config) -> int:
         loop.add_signal_handler(number, app.stopping.set)
     try:
         await app.start()
+        loop.add_signal_handler(signal.SIGHUP, app.reload)
         notify("READY=1")
         await app.stopping.wait()
         notify("STOPPING=1")

@@ -5,12 +5,14 @@ JobService signs them (EdDSA JWT, RFC 7519 and 8037), CredentialService verifies
 """
 
 import datetime
+import hashlib
+from collections.abc import Sequence
 
 import jwt
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from pilotage.errors import refuse
+from pilotage.errors import PilotageError, refuse
 from pilotage.reasons import Reason
 from pilotage.secret import Secret
 
@@ -30,6 +32,59 @@ class CredentialClaims(msgspec.Struct, frozen=True):
     credential_id: str
     pilot_dn: str
     pilot_thumbprint: str
+
+
+def public_id(key: Ed25519PublicKey) -> str:
+    """Name a key, for people and the audit; hex."""
+    return hashlib.sha256(key.public_bytes_raw()).hexdigest()[:16]
+
+
+class RetiredKey(msgspec.Struct, frozen=True):
+    """A key that signs no more; what it signed before it was retired is good to its end."""
+
+    key: Ed25519PublicKey
+    retire_time: datetime.datetime
+
+
+class TokenKeys:
+    """The key that signs and those that still verify. They may be replaced while the service runs."""
+
+    def __init__(self, key: Ed25519PrivateKey, retired: Sequence[RetiredKey] = ()) -> None:
+        self.private = key
+        self._retired = tuple(retired)
+
+    def replace(self, key: Ed25519PrivateKey, retired: Sequence[RetiredKey]) -> None:
+        """Sign with another key from now on."""
+        self.private, self._retired = key, tuple(retired)
+
+    @property
+    def publics(self) -> list[Ed25519PublicKey]:
+        """Return every key by which something that was signed here can be known, the present one first."""
+        return [self.private.public_key(), *(one.key for one in self._retired)]
+
+    def sign(self, claims: CredentialClaims, now: datetime.datetime) -> Secret:
+        """Make the token of these claims with the present key."""
+        return sign(claims, self.private, now)
+
+    def verify(self, token: str, now: datetime.datetime) -> CredentialClaims:
+        """Return the claims of a token of the present key, or of one retired so lately that the token may still live.
+
+        Raises TOKEN_INVALID or TOKEN_EXPIRED.
+        """
+        try:
+            return verify(token, self.private.public_key(), now)
+        except PilotageError as error:
+            if error.reason is not Reason.TOKEN_INVALID:
+                raise
+            for retired in self._retired:
+                # Whoever has an old key can write any date into a token, but not turn our clock.
+                if now < retired.retire_time + datetime.timedelta(seconds=MAX_SECONDS):
+                    try:
+                        return verify(token, retired.key, now)
+                    except PilotageError as again:
+                        if again.reason is not Reason.TOKEN_INVALID:
+                            raise
+            raise
 
 
 def sign(claims: CredentialClaims, key: Ed25519PrivateKey, now: datetime.datetime) -> Secret:

@@ -21,9 +21,10 @@ from pilotage_server.store.audit import Act, Entry, Filter, Head
 from pilotage_server.store.credentials import Issuance, StoredCredential
 from pilotage_server.store.database import Database
 from pilotage_server.store.migrate import Kind
+from pilotage_server.tokens import TokenKeys
 from support.desks import ALICE, START
 
-ROWS = 8
+ROWS = 9
 KEY = Ed25519PrivateKey.from_private_bytes(b"k" * 32)
 REST = audit.CONTENT.removeprefix("seq, ") + ", digest"
 COLUMNS = [*audit.CONTENT.split(", "), "digest"]
@@ -38,10 +39,10 @@ async def path(tmp_path: Path) -> Path:
     """A chain of a stored credential, proxies and refusals, and a policy; closed."""
     path = tmp_path / "credentials.sqlite"
     database = Database.open(path, Kind.CREDENTIALS)
-    ledger = Ledger(database, AnchorFile(tmp_path / "anchor"), KEY, clock)
-    await ledger.begin("policy")
+    ledger = Ledger(database, AnchorFile(tmp_path / "anchor"), TokenKeys(KEY), clock)
+    await ledger.begin("policy", {"service": "id"})
     await ledger.write(store_credential)
-    for number in range(ROWS - 2):
+    for number in range(ROWS - 3):
         await ledger.write(spend(number) if number % 2 else refuse_one(number))
     await ledger.anchor()
     await database.close()
@@ -192,9 +193,9 @@ async def test_an_honest_program_cannot_change_a_row(path: Path) -> None:
         "DELETE FROM audit WHERE seq = 2",
         "DELETE FROM audit",
         "INSERT OR REPLACE INTO audit SELECT * FROM audit WHERE seq = 2",
-        "REPLACE INTO audit SELECT * FROM audit WHERE seq = 8",
-        f"INSERT INTO audit SELECT seq + 8, {REST} FROM audit WHERE seq = 2",
-        f"INSERT INTO audit SELECT seq + 1, {REST} FROM audit WHERE seq = 8",
+        "REPLACE INTO audit SELECT * FROM audit WHERE seq = 9",
+        f"INSERT INTO audit SELECT seq + 9, {REST} FROM audit WHERE seq = 2",
+        f"INSERT INTO audit SELECT seq + 1, {REST} FROM audit WHERE seq = 9",
     )
     with contextlib.closing(sqlite3.connect(path)) as connection:
         for statement in statements:
@@ -206,7 +207,7 @@ async def test_an_honest_program_cannot_change_a_row(path: Path) -> None:
 @pytest.mark.asyncio
 async def test_an_act_that_fails_leaves_neither_itself_nor_a_row(path: Path) -> None:
     database = Database.open(path, Kind.CREDENTIALS)
-    ledger = Ledger(database, AnchorFile(path.with_name("anchor")), KEY, clock)
+    ledger = Ledger(database, AnchorFile(path.with_name("anchor")), TokenKeys(KEY), clock)
     with pytest.raises(PilotageError, match="TOKEN_USED"):
         await ledger.write(spend(1))
 
@@ -225,12 +226,12 @@ async def test_an_act_that_fails_leaves_neither_itself_nor_a_row(path: Path) -> 
 @pytest.mark.asyncio
 async def test_pages_run_from_the_newest_and_filters_hold(path: Path) -> None:
     database = Database.open(path, Kind.CREDENTIALS)
-    ledger = Ledger(database, AnchorFile(path.with_name("anchor")), KEY, clock)
+    ledger = Ledger(database, AnchorFile(path.with_name("anchor")), TokenKeys(KEY), clock)
     first = await ledger.page(Filter(), 2**62, 3)
-    assert [row.head.seq for row in first] == [8, 7, 6]
-    assert [row.head.seq for row in await ledger.page(Filter(), 6, 100)] == [5, 4, 3, 2, 1]
+    assert [row.head.seq for row in first] == [9, 8, 7]
+    assert [row.head.seq for row in await ledger.page(Filter(), 7, 100)] == [6, 5, 4, 3, 2, 1]
     assert {row.entry.act for row in await ledger.page(Filter(act="proxy issued"), 2**62, 100)} == {Act.ISSUED}
-    assert [row.head.seq for row in await ledger.page(Filter(actor_dn=ALICE.dn), 2**62, 100)] == [2]
+    assert [row.head.seq for row in await ledger.page(Filter(actor_dn=ALICE.dn), 2**62, 100)] == [3]
     assert [row.entry.act for row in await ledger.page(Filter(job_id="job", credential_id="c"), 2**62, 1)] == [
         Act.ISSUED
     ]
@@ -244,10 +245,10 @@ async def test_a_server_does_not_begin_on_a_chain_its_anchor_does_not_know(path:
         connection.execute("DELETE FROM audit WHERE seq = ?", (ROWS,))
     database = Database.open(path, Kind.CREDENTIALS)
     with pytest.raises(PilotageError, match="AUDIT_BROKEN"):
-        await Ledger(database, anchors, KEY, clock).begin("policy")
+        await Ledger(database, anchors, TokenKeys(KEY), clock).begin("policy", {"service": "id"})
     anchors.path.unlink()
-    await Ledger(database, anchors, KEY, clock).begin("policy")
-    (row,) = await Ledger(database, anchors, KEY, clock).page(Filter(), 2**62, 1)
+    await Ledger(database, anchors, TokenKeys(KEY), clock).begin("policy", {"service": "id"})
+    (row,) = await Ledger(database, anchors, TokenKeys(KEY), clock).page(Filter(), 2**62, 1)
     assert row.entry.act is Act.UNANCHORED
     await database.close()
 

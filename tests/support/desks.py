@@ -28,6 +28,7 @@ from pilotage_server.jobs import (
 )
 from pilotage_server.principal import Principal, Proof
 from pilotage_server.store.database import Database
+from pilotage_server.tokens import TokenKeys
 from pilotage_server.workload import AttemptResult, Grant, Job, JobSpec, Offer, Report, Usage
 
 T = TypeVar("T")
@@ -171,7 +172,7 @@ class Desks:
             self.database,
             self.logs,
             self.wrapping,
-            self.token_key,
+            TokenKeys(self.token_key),
             self.notices,
             self.limits,
             self.times,

@@ -73,6 +73,18 @@ class ServerProcess:
         self._process = None
         return code
 
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal that does not end it."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def wait_for(self, text: str) -> None:
+        """Wait until it has logged something."""
+        deadline = time.monotonic() + READY_SECONDS
+        while text not in self.log_path.read_text():
+            assert time.monotonic() < deadline, self.log_path.read_text()
+            time.sleep(0.05)
+
     def close(self) -> None:
         """End it if it still runs."""
         if self._process is not None:

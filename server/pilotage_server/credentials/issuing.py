@@ -14,7 +14,6 @@ from typing import Protocol
 import msgspec
 import structlog
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from pilotage.errors import PilotageError, VerifyError, refuse
@@ -23,7 +22,6 @@ from pilotage.secret import Secret
 from pilotage.x509.keys import PublicKey, key_from_der
 from pilotage.x509.proxies import sign_proxy
 from pilotage.x509.requests import check_request
-from pilotage_server import tokens
 from pilotage_server.clock import Clock
 from pilotage_server.credentials.abuse import AbuseLimits
 from pilotage_server.credentials.bans import Bans
@@ -37,7 +35,7 @@ from pilotage_server.store.audit import Act, Entry
 from pilotage_server.store.credentials import Issuance, StoredCredential
 from pilotage_server.store.database import Database
 from pilotage_server.store.rates import Rate, Scope
-from pilotage_server.tokens import CredentialClaims
+from pilotage_server.tokens import CredentialClaims, TokenKeys
 from pilotage_server.verifier import Verifier
 
 audit = structlog.get_logger("pilotage.audit")
@@ -98,6 +96,13 @@ class Limits(msgspec.Struct, frozen=True):
     limited: bool
 
 
+class _Made(msgspec.Struct, frozen=True):
+    """A proxy, and the stored key sealed anew where it was sealed with an old service key."""
+
+    proxy: x509.Certificate
+    resealed: bytes | None
+
+
 class ProxyIssuer:
     """Answer RetrieveCredential and RenewCredential."""
 
@@ -110,7 +115,7 @@ class ProxyIssuer:
         sealer: Sealer,
         leases: LeaseDirectory,
         book: ProxyBook,
-        token_key: Ed25519PublicKey,
+        token_keys: TokenKeys,
         clock: Clock,
         limits: Limits,
         abuse: AbuseLimits,
@@ -122,7 +127,7 @@ class ProxyIssuer:
         self._sealer = sealer
         self._leases = leases
         self._book = book
-        self._token_key = token_key
+        self._token_keys = token_keys
         self._clock = clock
         self._limits = limits
         self._abuse = abuse
@@ -139,7 +144,7 @@ class ProxyIssuer:
         refused = Act.RENEWAL_REFUSED if renewal else Act.RETRIEVAL_REFUSED
         async with self._ledger.refusals(refused, caller):
             life = self._life(wanted.lifetime)
-            claims = tokens.verify(wanted.token.reveal_text(), self._token_key, self._clock())
+            claims = self._token_keys.verify(wanted.token.reveal_text(), self._clock())
         async with self._ledger.refusals(refused, caller, **_names(claims)):
             if claims.pilot_dn != caller.dn or claims.pilot_thumbprint != caller.thumbprint.hex():
                 raise refuse(Reason.TOKEN_FOREIGN)
@@ -169,15 +174,18 @@ class ProxyIssuer:
         stored, sealed = await self._load(claims)
         now = self._clock()
         loop = asyncio.get_running_loop()
-        proxy = await loop.run_in_executor(
+        made = await loop.run_in_executor(
             self._threads, self._make, stored, sealed, wanted.retrieval_key, public_key, life, now
         )
+        proxy = made.proxy
         issuance = _issuance(claims, proxy, now, caller.peer)
         entry = issued_entry(Act.RENEWED if renewal else Act.ISSUED, caller, claims, issuance)
 
         def spend(connection: sqlite3.Connection, note: Note) -> None:
             rates.take(connection, limited, now)
             store.issue(connection, issuance)
+            if made.resealed is not None:
+                store.reseal(connection, stored.credential_id, sealed, made.resealed)
             note(entry)
 
         await self._ledger.write(spend)
@@ -236,8 +244,11 @@ class ProxyIssuer:
         public_key: PublicKey,
         lifetime: datetime.timedelta,
         now: datetime.datetime,
-    ) -> x509.Certificate:
-        """Unseal, verify the stored chain as of now, and sign. Runs in a thread."""
+    ) -> _Made:
+        """Unseal, verify the stored chain as of now, and sign. Runs in a thread.
+
+        What an old service key sealed is sealed anew: only now are both keys at hand.
+        """
         unsealed = self._sealer.unseal(sealed, retrieval_key, stored.owner_dn, stored.credential_id, stored.expire_time)
         try:
             self._verifier.chain_now(stored.chain, require_proxy=True)
@@ -246,7 +257,11 @@ class ProxyIssuer:
         chain = [x509.load_der_x509_certificate(certificate) for certificate in stored.chain]
         key = key_from_der(unsealed.reveal())
         life = min(lifetime, stored.expire_time - now)
-        return sign_proxy(chain, key, public_key, lifetime=life, limited=self._limits.limited, now=now)
+        proxy = sign_proxy(chain, key, public_key, lifetime=life, limited=self._limits.limited, now=now)
+        if self._sealer.is_current(sealed):
+            return _Made(proxy, None)
+        names = (stored.owner_dn, stored.credential_id, stored.expire_time)
+        return _Made(proxy, self._sealer.seal(unsealed, retrieval_key, *names))
 
 
 def _issuance(claims: CredentialClaims, proxy: x509.Certificate, now: datetime.datetime, peer: str) -> Issuance:

@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import TypeVar
 
 import structlog
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from pilotage.errors import PilotageError, refuse
 from pilotage.reasons import Reason
@@ -20,6 +19,7 @@ from pilotage_server.principal import Principal
 from pilotage_server.store import audit
 from pilotage_server.store.audit import NO_FACTS, Act, AuditRow, Entry, Filter, Head
 from pilotage_server.store.database import Database
+from pilotage_server.tokens import TokenKeys
 
 T = TypeVar("T")
 log = structlog.get_logger("pilotage.audit")
@@ -57,7 +57,7 @@ NO_ANSWER = (Reason.STORE_UNAVAILABLE, Reason.DISK_FULL)
 """Failures of the store itself: nothing was refused to anybody, and nothing can be recorded now."""
 QUIET = (
     *(Act.STORED, Act.ISSUED, Act.RENEWED, Act.DESTROYED, Act.UNREVOKED, Act.ERASED),
-    *(Act.POLICY, Act.UNBANNED, Act.LINK_ASKED, Act.LINKED, Act.UNLINKED),
+    *(Act.POLICY, Act.KEYS, Act.UNBANNED, Act.LINK_ASKED, Act.LINKED, Act.UNLINKED),
 )
 
 
@@ -69,10 +69,10 @@ MOST_TOLD = 10_000
 class Ledger:
     """Append to the chain, tell the log, and keep the anchor."""
 
-    def __init__(self, database: Database, anchor: AnchorFile, key: Ed25519PrivateKey, clock: Clock) -> None:
+    def __init__(self, database: Database, anchor: AnchorFile, keys: TokenKeys, clock: Clock) -> None:
         self._database = database
         self._anchor = anchor
-        self._key = key
+        self._keys = keys
         self._clock = clock
         self._anchored = Head()
         self._begun = False
@@ -83,12 +83,12 @@ class Ledger:
         """Have every refusal shown to somebody, from now on."""
         self._watch = watch
 
-    async def begin(self, policy: str) -> None:
-        """Hold the chain against its anchor, and record the policy that holds from now on if it is another one.
+    async def begin(self, policy: str, keys: Mapping[str, str]) -> None:
+        """Hold the chain against its anchor; record the policy and the keys that hold from now on if they are others.
 
         Raises AUDIT_BROKEN when rows that the anchor knows are gone or changed.
         """
-        known = self._anchor.read([self._key.public_key()])
+        known = self._anchor.read(self._keys.publics)
 
         def check(connection: sqlite3.Connection, note: Note) -> None:
             if known is None and audit.head(connection).seq:
@@ -102,9 +102,16 @@ class Ledger:
             last = audit.last_of(connection, Act.POLICY)
             if last is None or last.entry.facts.get("policy") != policy:
                 note(Entry(act=Act.POLICY, facts={"policy": policy}))
+            _note_keys(connection, note, keys)
 
         await self.write(check)
         self._begun = True
+        await self.anchor()
+
+    async def keys_changed(self, keys: Mapping[str, str]) -> None:
+        """Record that other keys, told by their ids, hold from now on; sign the end of the chain with the new one."""
+        await self.write(lambda connection, note: _note_keys(connection, note, keys))
+        self._anchored = Head()
         await self.anchor()
 
     async def write(self, op: Callable[[sqlite3.Connection, Note], T]) -> T:
@@ -177,11 +184,17 @@ class Ledger:
         if head == self._anchored:
             return
         try:
-            self._anchor.write(head, self._key, self._clock())
+            self._anchor.write(head, self._keys.private, self._clock())
         except OSError as error:
             raise refuse(Reason.STORE_UNAVAILABLE, f"The anchor cannot be written ({error.strerror}).") from error
         self._anchored = head
         log.info("audit anchored", seq=head.seq, digest=head.digest.hex())
+
+
+def _note_keys(connection: sqlite3.Connection, note: Note, keys: Mapping[str, str]) -> None:
+    last = audit.last_of(connection, Act.KEYS)
+    if last is None or last.entry.facts != keys:
+        note(Entry(act=Act.KEYS, facts=keys))
 
 
 def by(

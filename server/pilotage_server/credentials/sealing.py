@@ -8,6 +8,7 @@ import datetime
 import hashlib
 import os
 from collections.abc import Sequence
+from typing import Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
@@ -19,6 +20,8 @@ from pilotage.reasons import Reason
 from pilotage.secret import Secret
 
 VERSION = b"\x01"
+"""HKDF over both keys, in this process."""
+VERSIONS = (VERSION,)
 KEY_ID_BYTES = 8
 SALT_BYTES = 32
 NONCE_BYTES = 12
@@ -28,20 +31,65 @@ PURPOSE = b"pilotage credential v1"
 HEADER_BYTES = len(VERSION) + KEY_ID_BYTES + SALT_BYTES + NONCE_BYTES
 
 
-class Sealer:
-    """Seal and unseal with the service's keys: the first seals, all unseal."""
+class ServiceKey(Protocol):
+    """One key of the service, wherever it is kept."""
 
-    def __init__(self, current: Secret, older: Sequence[Secret] = ()) -> None:
-        self._current = key_id(current)
-        self._keys = {key_id(key): key for key in (current, *older)}
+    @property
+    def version(self) -> bytes:
+        """The first byte of what it seals: how the sealing key is derived."""
+        ...
+
+    @property
+    def key_id(self) -> bytes:
+        """Names the key in what it seals, without telling it; 8 bytes."""
+        ...
+
+    def derive(self, retrieval_key: Secret, salt: bytes) -> bytes:
+        """Return the sealing key of one credential, 32 bytes."""
+        ...
+
+
+class FileKey:
+    """A service key that this process holds."""
+
+    version = VERSION
+
+    def __init__(self, key: Secret) -> None:
+        self._key = key
+        self.key_id = key_id(key)
+
+    def derive(self, retrieval_key: Secret, salt: bytes) -> bytes:
+        """Return the sealing key: RFC 5869 over both keys. Each has a fixed length, so the two have one reading."""
+        if len(self._key.reveal()) != KEY_BYTES:
+            raise refuse(Reason.RETRIEVAL_KEY_WRONG)
+        return HKDF(hashes.SHA256(), KEY_BYTES, salt, PURPOSE).derive(retrieval_key.reveal() + self._key.reveal())
+
+
+class Sealer:
+    """Seal and unseal with the service's keys: the first seals, all unseal. They may be replaced while it works."""
+
+    def __init__(self, current: Secret | ServiceKey, older: Sequence[Secret | ServiceKey] = ()) -> None:
+        self.replace(current, older)
+
+    def replace(self, current: Secret | ServiceKey, older: Sequence[Secret | ServiceKey] = ()) -> None:
+        """Seal with another key from now on; what is under way in a thread goes on with what it took."""
+        known = [FileKey(key) if isinstance(key, Secret) else key for key in (current, *older)]
+        # The present key is in the dictionary first, so that no thread finds a key named that is not there.
+        self._keys: dict[bytes, ServiceKey] = {key.version + key.key_id: key for key in reversed(known)}
+        self._current: ServiceKey = known[0]
+
+    def is_current(self, sealed: bytes) -> bool:
+        """Tell whether a sealed form was made with the present key."""
+        return sealed[: len(VERSION) + KEY_ID_BYTES] == self._current.version + self._current.key_id
 
     def seal(
         self, value: Secret, retrieval_key: Secret, owner_dn: str, credential_id: str, expire_time: datetime.datetime
     ) -> bytes:
         """Return the sealed form: version, key id, salt, nonce, ciphertext and tag."""
         salt, nonce = os.urandom(SALT_BYTES), os.urandom(NONCE_BYTES)
-        header = VERSION + self._current + salt + nonce
-        cipher = AESGCM(_derive(retrieval_key, self._keys[self._current], salt))
+        key = self._current
+        header = key.version + key.key_id + salt + nonce
+        cipher = AESGCM(_derive(key, retrieval_key, salt))
         return header + cipher.encrypt(nonce, value.reveal(), _bound(header, owner_dn, credential_id, expire_time))
 
     def unseal(
@@ -51,14 +99,14 @@ class Sealer:
 
         A blob that was altered, or moved to another row, is not told apart from a wrong key.
         """
-        if len(sealed) < HEADER_BYTES + TAG_BYTES or sealed[:1] != VERSION:
+        if len(sealed) < HEADER_BYTES + TAG_BYTES or sealed[:1] not in VERSIONS:
             raise refuse(Reason.RETRIEVAL_KEY_WRONG)
         header, ciphertext = sealed[:HEADER_BYTES], sealed[HEADER_BYTES:]
-        service_key = self._keys.get(header[1 : 1 + KEY_ID_BYTES])
+        service_key = self._keys.get(header[: 1 + KEY_ID_BYTES])
         if service_key is None:
             raise refuse(Reason.CREDENTIAL_DESTROYED, "The service key this credential was sealed with is gone.")
         salt, nonce = header[1 + KEY_ID_BYTES : -NONCE_BYTES], header[-NONCE_BYTES:]
-        cipher = AESGCM(_derive(retrieval_key, service_key, salt))
+        cipher = AESGCM(_derive(service_key, retrieval_key, salt))
         try:
             return Secret(cipher.decrypt(nonce, ciphertext, _bound(header, owner_dn, credential_id, expire_time)))
         except InvalidTag as error:
@@ -70,14 +118,11 @@ def key_id(key: Secret) -> bytes:
     return hashlib.sha256(b"pilotage service key id\0" + key.reveal()).digest()[:KEY_ID_BYTES]
 
 
-def _derive(retrieval_key: Secret, service_key: Secret, salt: bytes) -> bytes:
-    """Derive the sealing key of one credential: RFC 5869 over both keys, with a salt of its own.
-
-    Both keys have a fixed length, so their concatenation has one reading.
-    """
-    if len(retrieval_key.reveal()) != KEY_BYTES or len(service_key.reveal()) != KEY_BYTES:
+def _derive(service_key: ServiceKey, retrieval_key: Secret, salt: bytes) -> bytes:
+    """Derive the sealing key of one credential from both keys, with a salt of its own."""
+    if len(retrieval_key.reveal()) != KEY_BYTES:
         raise refuse(Reason.RETRIEVAL_KEY_WRONG)
-    return HKDF(hashes.SHA256(), KEY_BYTES, salt, PURPOSE).derive(retrieval_key.reveal() + service_key.reveal())
+    return service_key.derive(retrieval_key, salt)
 
 
 def _bound(header: bytes, owner_dn: str, credential_id: str, expire_time: datetime.datetime) -> bytes:

@@ -3,13 +3,10 @@
 import datetime
 import sqlite3
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from pilotage.errors import PilotageError, refuse
 from pilotage.reasons import Reason
 from pilotage.secret import Secret
 from pilotage.states import JobState
-from pilotage_server import tokens
 from pilotage_server.jobs import broker
 from pilotage_server.jobs.broker import Broker
 from pilotage_server.jobs.credential_facts import too_short
@@ -22,7 +19,7 @@ from pilotage_server.store import jobs, leases, owners
 from pilotage_server.store.jobs import JobRow
 from pilotage_server.store.pilots import PilotRow
 from pilotage_server.store.times import from_microseconds
-from pilotage_server.tokens import CredentialClaims
+from pilotage_server.tokens import CredentialClaims, TokenKeys
 from pilotage_server.workload import Grant, Requirements
 
 
@@ -33,14 +30,14 @@ class Dispatch:
         self,
         matcher: Broker,
         wrapping: KeyWrap,
-        token_key: Ed25519PrivateKey,
+        token_keys: TokenKeys,
         limits: JobLimits,
         times: LeaseTimes,
         make_id: NewId,
     ) -> None:
         self._broker = matcher
         self._wrapping = wrapping
-        self._token_key = token_key
+        self._token_keys = token_keys
         self._limits = limits
         self._times = times
         self._new_id = make_id
@@ -117,4 +114,4 @@ class Dispatch:
             pilot_dn=pilot.dn,
             pilot_thumbprint=pilot.thumbprint.hex(),
         )
-        return tokens.sign(claims, self._token_key, now)
+        return self._token_keys.sign(claims, now)

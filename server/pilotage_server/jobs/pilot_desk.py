@@ -12,7 +12,6 @@ from typing import TypeVar
 
 import msgspec
 import structlog
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from pilotage.errors import PilotageError, refuse
 from pilotage.reasons import Reason
@@ -37,6 +36,7 @@ from pilotage_server.store.jobs import JobRow
 from pilotage_server.store.leases import LeaseRow
 from pilotage_server.store.pilots import PilotRow
 from pilotage_server.store.times import from_microseconds
+from pilotage_server.tokens import TokenKeys
 from pilotage_server.workload import Answer, AttemptResult, Grant, Offer, Order, Report, Requirements, TokenAndKey
 
 T = TypeVar("T")
@@ -67,7 +67,7 @@ class PilotDesk:
         database: Database,
         logs: LogStore,
         wrapping: KeyWrap,
-        token_key: Ed25519PrivateKey,
+        token_keys: TokenKeys,
         notices: Notices,
         limits: JobLimits,
         times: LeaseTimes,
@@ -82,7 +82,7 @@ class PilotDesk:
         self._clock = clock
         self._new_id = make_id
         self._broker = Broker()
-        self._dispatch = Dispatch(self._broker, wrapping, token_key, limits, times, make_id)
+        self._dispatch = Dispatch(self._broker, wrapping, token_keys, limits, times, make_id)
 
     @property
     def times(self) -> LeaseTimes:

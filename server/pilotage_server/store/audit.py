@@ -44,6 +44,7 @@ class Act(enum.StrEnum):
     BANNED = "banned"
     UNBANNED = "ban lifted"
     CALL_REFUSED = "call refused"
+    KEYS = "keys in use"
     UNANCHORED = "audit begun without an anchor"
 
 

@@ -63,6 +63,8 @@ OF_OWNER = (
     " AND (create_time, credential_id) < (?, ?) ORDER BY create_time DESC, credential_id DESC LIMIT ?"
 )
 SEALED = "SELECT sealed FROM credentials WHERE credential_id = ?"
+RESEAL = "UPDATE credentials SET sealed = ? WHERE credential_id = ? AND sealed = ?"
+SEALED_WITH = "SELECT substr(sealed, 2, 8), count(*) FROM credentials WHERE sealed IS NOT NULL GROUP BY 1"
 DESTROY = "UPDATE credentials SET sealed = NULL, destroy_time = ? WHERE credential_id = ? AND destroy_time IS NULL"
 ERASE = (
     "UPDATE credentials SET sealed = NULL WHERE sealed IS NOT NULL AND expire_time < ?"
@@ -144,6 +146,17 @@ def sealed_key(connection: sqlite3.Connection, credential_id: str) -> bytes:
     if row[0] is None:
         raise refuse(Reason.CREDENTIAL_DESTROYED)
     return bytes(row[0])
+
+
+def reseal(connection: sqlite3.Connection, credential_id: str, before: bytes, after: bytes) -> None:
+    """Put another sealed form of the same key in the place of the one read; one that changed meanwhile stays."""
+    connection.execute(SCRUB)
+    connection.execute(RESEAL, (after, credential_id, before))
+
+
+def sealed_with(connection: sqlite3.Connection) -> dict[bytes, int]:
+    """Return how many credentials are sealed with which service key, by the key's id in the sealed form."""
+    return {bytes(row[0]): int(row[1]) for row in connection.execute(SEALED_WITH)}
 
 
 def destroy(connection: sqlite3.Connection, credential_id: str, now: datetime.datetime) -> bool:

@@ -1,0 +1,63 @@
+"""`pilotage-server keys`: put new keys in the place of the present ones while the server runs; see which are used."""
+
+import argparse
+import datetime
+from pathlib import Path
+
+from pilotage_server import keys as key_files
+from pilotage_server.config import Config
+from pilotage_server.credentials import proving, sealing
+from pilotage_server.store import credentials
+
+DATABASE = "credentials.sqlite"
+
+
+def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", config: argparse.ArgumentParser) -> None:
+    """Add the commands; `config` has the option that each takes."""
+    text = "rotate the keys that can be, and list them"
+    verbs = commands.add_parser("keys", help=text, description=text).add_subparsers(dest="verb", required=True)
+    text = "make new keys the present ones; old ones stay for what they sealed or signed"
+    rotate = verbs.add_parser("rotate", help=text, description=text, parents=[config])
+    rotate.add_argument("kinds", nargs="*", metavar="KIND", help="service, token; both when none is named")
+    rotate.set_defaults(act=rotate_keys)
+    text = "list the keys, and how many credentials each service key seals"
+    listed = verbs.add_parser("list", help=text, description=text, parents=[config])
+    listed.set_defaults(act=list_keys)
+
+
+def rotate_keys(config: Config, chosen: argparse.Namespace) -> int:
+    """Rotate; a server that runs takes the new keys up within a minute, or at SIGHUP."""
+    kinds: list[str] = chosen.kinds or list(key_files.ROTATED)
+    unknown = [kind for kind in kinds if kind not in key_files.ROTATED]
+    if unknown:
+        print(f"pilotage-server: there is no kind {unknown[0]}; {', '.join(key_files.ROTATED)} can be rotated")
+        return 2
+    folder = config.server.state_dir / "keys"
+    for kind in dict.fromkeys(kinds):
+        old = key_files.rotate(folder, kind, datetime.datetime.now(datetime.UTC))
+        print(f"{folder / kind}.key is new; the one before is kept as {old}")
+    print("a server that runs takes them up within a minute, or at once when it gets SIGHUP")
+    return 0
+
+
+def list_keys(config: Config, _: argparse.Namespace) -> int:
+    """Say which keys there are."""
+    folder = config.server.state_dir / "keys"
+    used: dict[bytes, int] = {}
+    database = config.server.state_dir / DATABASE
+    if database.exists():
+        with proving.opened(database) as connection:
+            used = credentials.sealed_with(connection)
+    for path in _service_files(folder):
+        name = sealing.key_id(key_files.read_key(path))
+        print(f"{path.name}  {name.hex()}  seals {used.pop(name, 0)} credentials")
+    for path in (folder / "token.key", *sorted(folder.glob(key_files.OLD_TOKEN_KEYS))):
+        key_files.read_key(path)
+        print(path.name)
+    for name, count in used.items():
+        print(f"MISSING  {name.hex()}  seals {count} credentials, which nothing can open")
+    return 1 if used else 0
+
+
+def _service_files(folder: Path) -> list[Path]:
+    return [folder / "service.key", *sorted(folder.glob(key_files.OLD_SERVICE_KEYS))]
