@@ -12,22 +12,14 @@
  * with the exit code of the first one.
  */
 #include <sys/ioctl.h>
-#include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
 
 #include <errno.h>
 #include <grp.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <poll.h>
-#include <sched.h>
-#include <stddef.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+
+#include "listen.h"
 
 #define PROCESSES	64
 
@@ -37,49 +29,16 @@ struct which {
 	unsigned	 value;
 };
 
-struct shared {
-	volatile int	 listener;	/* 0: not yet */
-	volatile int	 taken;
-};
-
 static struct {
 	pid_t	pid;
 	int	calls;
 } seen[PROCESSES];
 
-static void
-fail(const char *what)
-{
-	perror(what);
-	_exit(99);
-}
-
 /* Calls that cannot fail, or without which no process can even end. */
-static int
-install(void)
-{
-	static const int passing[] = { SYS_exit, SYS_exit_group,
-	    SYS_rt_sigreturn, SYS_sched_yield, SYS_getpid, SYS_getppid,
-	    SYS_getuid, SYS_getgid, SYS_geteuid, SYS_umask, SYS_rseq,
-	    SYS_set_robust_list, SYS_set_tid_address, SYS_close, SYS_brk };
-	struct sock_filter code[64] = { BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
-	    offsetof(struct seccomp_data, nr)) };
-	struct sock_fprog program = { .filter = code };
-	unsigned short n = 1;
-	size_t i;
-
-	for (i = 0; i < sizeof(passing) / sizeof(passing[0]); i++) {
-		code[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ |
-		    BPF_K, (unsigned)passing[i], 0, 1);
-		code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K,
-		    SECCOMP_RET_ALLOW);
-	}
-	code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K,
-	    SECCOMP_RET_USER_NOTIF);
-	program.len = n;
-	return (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER,
-	    SECCOMP_FILTER_FLAG_NEW_LISTENER, &program);
-}
+static const int passing[] = { SYS_exit, SYS_exit_group, SYS_rt_sigreturn,
+    SYS_sched_yield, SYS_getpid, SYS_getppid, SYS_getuid, SYS_getgid,
+    SYS_geteuid, SYS_umask, SYS_rseq, SYS_set_robust_list,
+    SYS_set_tid_address, SYS_close, SYS_brk };
 
 static void
 become(const char *uid, char *gids)
@@ -182,44 +141,30 @@ serve(int listener, const char *exe, FILE *report, int error, struct which w)
 int
 main(int argc, char **argv)
 {
-	struct shared *shared = mmap(NULL, sizeof(*shared),
-	    PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	int listener, pidfd, status, null;
+	struct shared *shared = listen_share();
+	int listener, null;
 	FILE *report;
 	pid_t pid;
 
-	if (argc < 8 || shared == MAP_FAILED ||
-	    (report = fopen(argv[2], "we")) == NULL)
+	if (argc < 8 || (report = fopen(argv[2], "we")) == NULL)
 		fail("arguments");
 	if ((pid = fork()) == 0) {
-		if ((listener = install()) == -1)
-			_exit(97);
-		shared->listener = listener;
-		while (!shared->taken)
-			(void)sched_yield();
+		listen_install(shared, passing,
+		    sizeof(passing) / sizeof(passing[0]), SECCOMP_RET_ALLOW,
+		    SECCOMP_RET_USER_NOTIF);
 		become(argv[5], argv[6]);
 		(void)execv(argv[7], argv + 7);
 		_exit(98);
 	}
-	if ((pidfd = (int)syscall(SYS_pidfd_open, pid, 0)) == -1)
-		fail("pidfd_open");
-	while (shared->listener == 0)
-		if (waitpid(pid, &status, WNOHANG) == pid)
-			return WIFEXITED(status) ? WEXITSTATUS(status) : 99;
-	listener = (int)syscall(SYS_pidfd_getfd, pidfd, shared->listener, 0);
-	if (listener == -1)
-		fail("pidfd_getfd");
+	listener = listen_take(shared, pid);
 	(void)setvbuf(report, NULL, _IOLBF, 0);
 	seen[0].pid = pid;
 	shared->taken = 1;
 	/* Ends of pipes are theirs alone. */
 	for (null = 0; null < 64; null++)
-		if (null != listener && null != pidfd && null != fileno(report))
+		if (null != listener && null != fileno(report))
 			(void)close(null);
 	serve(listener, argv[1], report, atoi(argv[3]), parse(argv[4]));
 	(void)fclose(report);
-	if (waitpid(pid, &status, 0) != pid)
-		return 99;
-	return WIFEXITED(status) ? WEXITSTATUS(status) :
-	    128 + WTERMSIG(status);
+	return listen_end(pid);
 }

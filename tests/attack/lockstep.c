@@ -8,55 +8,15 @@
  * on a line; the call is made when IN gives a byte. Ends with the program.
  */
 #include <sys/ioctl.h>
-#include <sys/mman.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
 
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <poll.h>
-#include <sched.h>
-#include <stddef.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-struct shared {
-	volatile int	 listener;	/* 0: not yet */
-	volatile int	 taken;
-};
+#include "listen.h"
 
-static void
-fail(const char *what)
-{
-	perror(what);
-	_exit(99);
-}
-
-static int
-install(void)
-{
-	static const int watched[] = { SYS_flock, SYS_linkat, SYS_unlinkat,
-	    SYS_utimensat, SYS_newfstatat, SYS_pwrite64, SYS_ftruncate };
-	struct sock_filter code[32] = { BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
-	    offsetof(struct seccomp_data, nr)) };
-	struct sock_fprog program = { .filter = code };
-	unsigned short n = 1;
-	size_t i;
-
-	for (i = 0; i < sizeof(watched) / sizeof(watched[0]); i++) {
-		code[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ |
-		    BPF_K, (unsigned)watched[i], 0, 1);
-		code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K,
-		    SECCOMP_RET_USER_NOTIF);
-	}
-	code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K,
-	    SECCOMP_RET_ALLOW);
-	program.len = n;
-	return (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER,
-	    SECCOMP_FILTER_FLAG_NEW_LISTENER, &program);
-}
+static const int watched[] = { SYS_flock, SYS_linkat, SYS_unlinkat,
+    SYS_utimensat, SYS_newfstatat, SYS_pwrite64, SYS_ftruncate };
 
 static void
 serve(int listener, int in, int out)
@@ -87,43 +47,30 @@ serve(int listener, int in, int out)
 int
 main(int argc, char **argv)
 {
-	struct shared *shared = mmap(NULL, sizeof(*shared),
-	    PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	int fd, in, out, listener, pidfd, status;
+	struct shared *shared = listen_share();
+	int fd, in, out, listener;
 	pid_t pid;
 
-	if (argc < 4 || shared == MAP_FAILED)
+	if (argc < 4)
 		fail("arguments");
 	in = atoi(argv[1]);
 	out = atoi(argv[2]);
 	if ((pid = fork()) == 0) {
 		(void)close(in);
 		(void)close(out);
-		if ((listener = install()) == -1)
-			_exit(97);
-		shared->listener = listener;
-		while (!shared->taken)
-			(void)sched_yield();
+		listen_install(shared, watched,
+		    sizeof(watched) / sizeof(watched[0]),
+		    SECCOMP_RET_USER_NOTIF, SECCOMP_RET_ALLOW);
 		(void)execv(argv[3], argv + 3);
 		_exit(98);
 	}
-	if ((pidfd = (int)syscall(SYS_pidfd_open, pid, 0)) == -1)
-		fail("pidfd_open");
-	while (shared->listener == 0)
-		if (waitpid(pid, &status, WNOHANG) == pid)
-			return WIFEXITED(status) ? WEXITSTATUS(status) : 99;
-	listener = (int)syscall(SYS_pidfd_getfd, pidfd, shared->listener, 0);
-	if (listener == -1)
-		fail("pidfd_getfd");
-	dprintf(out, "%d\n", (int)pid);
+	listener = listen_take(shared, pid);
+	(void)dprintf(out, "%d\n", (int)pid);
 	shared->taken = 1;
 	/* Ends of pipes are the program's alone. */
 	for (fd = 0; fd < 64; fd++)
 		if (fd != listener && fd != in && fd != out)
 			(void)close(fd);
 	serve(listener, in, out);
-	if (waitpid(pid, &status, 0) != pid)
-		return 99;
-	return WIFEXITED(status) ? WEXITSTATUS(status) :
-	    128 + WTERMSIG(status);
+	return listen_end(pid);
 }
