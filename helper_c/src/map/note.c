@@ -71,16 +71,14 @@ cut_line(char **rest, size_t size)
 }
 
 int
-pil_note_read(int dir, const char *name, struct pil_note *note)
+pil_note_parse(char *text, struct pil_note *note)
 {
-	char text[sizeof(*note) + 8], *rest = text;
 	const char *account, *lease, *owner;
 
 	memset(note, 0, sizeof(*note));
-	if (read_text(dir, name, text, sizeof(text)) == 0 ||
-	    (account = cut_line(&rest, sizeof(note->account))) == NULL ||
-	    (lease = cut_line(&rest, sizeof(note->lease))) == NULL ||
-	    (owner = cut_line(&rest, sizeof(note->owner))) == NULL ||
+	if ((account = cut_line(&text, sizeof(note->account))) == NULL ||
+	    (lease = cut_line(&text, sizeof(note->lease))) == NULL ||
+	    (owner = cut_line(&text, sizeof(note->owner))) == NULL ||
 	    !pil_is_account_file(account) || !pil_is_lease(lease) ||
 	    strlen(owner) != sizeof(note->owner) - 1)
 		return 0;
@@ -88,6 +86,15 @@ pil_note_read(int dir, const char *name, struct pil_note *note)
 	memcpy(note->lease, lease, strlen(lease) + 1);
 	memcpy(note->owner, owner, strlen(owner) + 1);
 	return 1;
+}
+
+int
+pil_note_read(int dir, const char *name, struct pil_note *note)
+{
+	char text[sizeof(*note) + 8];
+
+	(void)read_text(dir, name, text, sizeof(text));
+	return pil_note_parse(text, note);
 }
 
 int
@@ -118,16 +125,23 @@ pil_free_add(struct pil_free *list, const char *name)
 }
 
 void
-pil_free_read(int dir, const char *pool, struct pil_free *list)
+pil_free_parse(char *text, const char *pool, struct pil_free *list)
 {
-	char text[FREE_SIZE + 1], *rest = text;
 	const char *name;
 
 	list->n = 0;
-	(void)read_text(dir, FREE_NAME, text, sizeof(text));
-	while ((name = cut_line(&rest, sizeof(text))) != NULL)
+	while ((name = cut_line(&text, FREE_SIZE)) != NULL)
 		if (pil_is_account_file(name) && pil_in_pool(name, pool))
 			pil_free_add(list, name);
+}
+
+void
+pil_free_read(int dir, const char *pool, struct pil_free *list)
+{
+	char text[FREE_SIZE + 1];
+
+	(void)read_text(dir, FREE_NAME, text, sizeof(text));
+	pil_free_parse(text, pool, list);
 }
 
 /* Other pools' names stay as far as there is room. */

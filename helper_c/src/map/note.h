@@ -18,6 +18,7 @@ struct pil_note {
 
 /* 1, or 0: there is none that could be one. */
 int	pil_note_read(int dir, const char *name, struct pil_note *);
+int	pil_note_parse(char *text, struct pil_note *);
 /* 0, or -1 with errno. */
 int	pil_note_write(int dir, const char *name, const struct pil_note *);
 
@@ -30,6 +31,7 @@ struct pil_free {
 };
 
 void	pil_free_read(int dir, const char *pool, struct pil_free *);
+void	pil_free_parse(char *text, const char *pool, struct pil_free *);
 void	pil_free_write(int dir, const char *pool, const struct pil_free *);
 void	pil_free_forget(int dir);
 /* Keep the lowest ones in order. */
