@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from support.helper_rig import PILOT, HelperRig
+from support.processes import monitor_of
 
 pytestmark = pytest.mark.root
 SH = os.path.realpath("/bin/sh")
@@ -36,11 +37,6 @@ def started(rig: HelperRig, *payload: object) -> "subprocess.Popen[bytes]":
     assert process.stdout
     assert process.stdout.readline() == b"ready\n"
     return process
-
-
-def monitor_of(front: int) -> int:
-    (child,) = Path(f"/proc/{front}/task/{front}/children").read_text().split()
-    return int(child)
 
 
 def alive(rig: HelperRig) -> list[int]:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from support.helper_rig import EXTRA_GROUP, PILOT, HelperRig
+from support.processes import children
 
 pytestmark = pytest.mark.root
 SH = os.path.realpath("/bin/sh")
@@ -36,12 +37,6 @@ def another_keeper(rig: HelperRig, script: str | None) -> Iterator[None]:
         yield
     finally:
         kept.rename(rig.keeper)
-
-
-def children(pid: int) -> list[int]:
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    return []
 
 
 def test_it_starts_with_nothing_of_the_callers(rig: HelperRig) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from support.helper_rig import ANALYSIS, PILOT, HelperRig
+from support.processes import monitor_of
 
 pytestmark = pytest.mark.root
 SH = os.path.realpath("/bin/sh")
@@ -59,12 +60,6 @@ def started(rig: HelperRig, *payload: object, user: str = PILOT) -> "subprocess.
     assert process.stdout
     assert process.stdout.readline() == b"ready\n"
     return process
-
-
-def monitor_of(front: int) -> int:
-    """The front's one child."""
-    (child,) = Path(f"/proc/{front}/task/{front}/children").read_text().split()
-    return int(child)
 
 
 @pytest.mark.parametrize(

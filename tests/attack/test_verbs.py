@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from support.helper_rig import ANALYSIS, PILOT, POOL, SECOND_PILOT, HelperRig
+from support.processes import monitor_of
 
 pytestmark = pytest.mark.root
 SH = os.path.realpath("/bin/sh")
@@ -39,8 +40,7 @@ class Living:
 
     @property
     def monitor(self) -> int:
-        (child,) = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        return int(child)
+        return monitor_of(self.process.pid)
 
     def end(self) -> int:
         code = self.process.wait(10)

@@ -48,7 +48,7 @@ def good_record(rig: HelperRig) -> bytes:
     """What the real verifier says of the first owner's proxy."""
     pem = rig.proxy().read_bytes()
     policy = REQUIRE_KEY | REQUIRE_PROXY
-    head = struct.pack("<8sII16sqiIq", b"PILVRFY1", 1, len(pem), bytes(16), int(time.time()), 300, policy, 0)
+    head = struct.pack("<8sII16sqiIqq", b"PILVRFY1", 1, len(pem), bytes(16), int(time.time()), 300, policy, 0, 0)
     words = [str(rig.verifier), str(rig.grid.ca_dir), str(rig.grid.voms_dir), "-"]
     record = subprocess.run(words, input=head + pem, capture_output=True, check=True, timeout=30).stdout
     assert (len(record), record[:8], record[-8:]) == (SIZE, b"PILVRFY1", b"PILVRFY1")
