@@ -208,6 +208,7 @@ class Reason(enum.Enum):
     KEY_KIND_REFUSED = 614
     NOTHING_TO_RENEW = 615
     CREDENTIAL_OWNER_BANNED = 630
+    KEY_TOKEN_UNAVAILABLE = 631
     # jobs and leases
     JOB_NOT_FOUND = 700
     JOB_SPEC_INVALID = 701
@@ -846,6 +847,9 @@ TABLE: dict[Reason, Row] = {
     ),
     Reason.NOTHING_TO_RENEW: Row(
         "CredentialError", Code.FAILED_PRECONDITION, 1, False, "The lease has no proxy yet; retrieve one first."
+    ),
+    Reason.KEY_TOKEN_UNAVAILABLE: Row(
+        "ServiceError", Code.UNAVAILABLE, 5, True, "The token that holds the service's keys does not answer; try again."
     ),
     Reason.CREDENTIAL_OWNER_BANNED: Row(
         "CredentialError",

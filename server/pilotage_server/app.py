@@ -25,7 +25,8 @@ from pilotage_server.credentials.issuing import Limits, ProxyIssuer
 from pilotage_server.credentials.keeper import CredentialKeeper
 from pilotage_server.credentials.ledger import Ledger
 from pilotage_server.credentials.links import Links
-from pilotage_server.credentials.sealing import Sealer, key_id
+from pilotage_server.credentials.sealing import Sealer
+from pilotage_server.credentials.service_keys import ServiceKeys
 from pilotage_server.jobs import (
     CredentialDesk,
     JobDesk,
@@ -71,7 +72,9 @@ def prepare_state(config: Config) -> list[str]:
         raise refuse(Reason.CONFIG_INVALID, f"server.state_dir: {state} must belong to the server and to it alone.")
     if any((state / name).exists() for name in DATABASES.values()):
         return []
-    return key_files.make_missing(state / "keys")
+    made = key_files.make_missing(state / "keys", service=config.pkcs11 is None)
+    with contextlib.closing(ServiceKeys(config.pkcs11)) as services:
+        return [*made, "a key in the token"] if services.make_first(utc_now()) else made
 
 
 class App:
@@ -90,7 +93,7 @@ class App:
         prepare_state(config)
         self._key_folder = config.server.state_dir / "keys"
         self._keys_seen = key_files.seen(self._key_folder)
-        self._keys = key_files.load(self._key_folder)
+        self._keys = key_files.load(self._key_folder, service=config.pkcs11 is None)
         self._reloading: asyncio.Task[None] | None = None
         self._certificates = Certificates(config.server)
         with contextlib.ExitStack() as undo:
@@ -100,6 +103,9 @@ class App:
     def _build(self, undo: contextlib.ExitStack) -> None:
         config, clock, keys = self.config, self.clock, self._keys
         state, audience = config.server.state_dir, config.server.audience
+        self._services = ServiceKeys(config.pkcs11)
+        undo.callback(self._services.close)
+        self._sealing = self._services.all(keys)
         self._databases = {kind: Database.open(state / name, kind) for kind, name in DATABASES.items()}
         jobs, credentials = self._databases["jobs"], self._databases["credentials"]
         self._verifier = Verifier(config.server.ca_dir, config.server.voms_dir, clock)
@@ -107,7 +113,7 @@ class App:
         self._pool = KeyPool(KeyKind.RSA_2048, config.credentials.key_pool)
         undo.callback(self._pool.close)
         policy = config.policy()
-        sealer = self._sealer = Sealer(keys.service, keys.old_services)
+        sealer = self._sealer = Sealer(self._sealing[0], self._sealing[1:])
         self._token_keys = keys.token_keys()
         max_lifetime = configuration.span(config.credentials.max_lifetime_seconds)
         self._ledger = Ledger(credentials, AnchorFile(state / ANCHOR), self._token_keys, clock)
@@ -200,6 +206,7 @@ class App:
             log.error("the audit is not anchored", reason=error.reason.name, why=error.message)
         for database in self._databases.values():
             await database.close()
+        self._services.close()
         await asyncio.to_thread(self._pool.close)
         log.info("stopped")
 
@@ -218,17 +225,21 @@ class App:
     async def take_up_keys(self) -> None:
         """Use the keys that are in the folder now, if they are others; keys that are unusable leave all as it was."""
         found = key_files.seen(self._key_folder)
-        if found == self._keys_seen:
+        keys, sealing = self._keys, self._sealing
+        if found != self._keys_seen:
+            keys = key_files.load(self._key_folder, service=self.config.pkcs11 is None)
+        if self.config.pkcs11 is not None or found != self._keys_seen:
+            sealing = await asyncio.to_thread(self._services.all, keys)
+        if found == self._keys_seen and [key.key_id for key in sealing] == [key.key_id for key in self._sealing]:
             return
-        keys = key_files.load(self._key_folder)
-        self._sealer.replace(keys.service, keys.old_services)
+        self._sealer.replace(sealing[0], sealing[1:])
         self._token_keys.replace(keys.token, keys.old_tokens)
-        self._keys, self._keys_seen = keys, found
+        self._keys, self._keys_seen, self._sealing = keys, found, sealing
         await self._ledger.keys_changed(self._key_ids())
         log.info("keys taken up", **self._key_ids())
 
     def _key_ids(self) -> dict[str, str]:
-        return {"service": key_id(self._keys.service).hex(), "signing": public_id(self._keys.token.public_key())}
+        return {"service": self._sealing[0].key_id.hex(), "signing": public_id(self._keys.token.public_key())}
 
     async def prune(self) -> None:
         """Forget what is too old to matter, and take up renewed certificates and rotated keys."""

@@ -51,7 +51,7 @@ def verify_audit(config: Config, chosen: argparse.Namespace) -> int:
     """Prove the chain; what is known of it is read before it, so that a server that runs does not look like a liar."""
     state = config.server.state_dir
     known = list(_logged(chosen.log or [path for path in (state / LOG,) if path.exists()]))
-    anchor = AnchorFile(state / FILE).read(key_files.load(state / "keys").token_keys().publics)
+    anchor = AnchorFile(state / FILE).read(key_files.load(state / "keys", service=False).token_keys().publics)
     if anchor is None:
         raise refuse(Reason.AUDIT_BROKEN, f"The anchor {state / FILE} is missing.")
     proof = proving.prove(chosen.database or state / DATABASE, [*known, anchor])

@@ -18,6 +18,7 @@ from pilotage_server import config as configuration
 from pilotage_server import keys as key_files
 from pilotage_server.app import App, prepare_state
 from pilotage_server.config import DEFAULT_PATH, Config
+from pilotage_server.credentials.service_keys import ServiceKeys
 from pilotage_server.rpc.tls import Certificates
 
 log = structlog.get_logger("pilotage.server")
@@ -51,7 +52,7 @@ def init(config: Config, _: argparse.Namespace) -> int:
     """Make what a first start needs."""
     made = prepare_state(config)
     print(f"{config.server.state_dir}: " + (f"made {', '.join(made)}" if made else "nothing was missing"))
-    key_files.load(config.server.state_dir / "keys")
+    key_files.load(config.server.state_dir / "keys", service=config.pkcs11 is None)
     return 0
 
 
@@ -61,7 +62,8 @@ def check_config(config: Config, _: argparse.Namespace) -> int:
     Certificates(config.server)
     keys = config.server.state_dir / "keys"
     if keys.exists():
-        key_files.load(keys)
+        with contextlib.closing(ServiceKeys(config.pkcs11)) as services:
+            services.all(key_files.load(keys, service=config.pkcs11 is None))
     print("the configuration is fine" + ("" if keys.exists() else "; `init`, or the first `run`, makes the keys"))
     return 0
 

@@ -11,6 +11,7 @@ from pilotage.errors import refuse
 from pilotage.reasons import Reason
 from pilotage_server.auth.policy import Policy
 from pilotage_server.credentials.abuse import AbuseLimits
+from pilotage_server.credentials.hsm import TokenPlace
 from pilotage_server.jobs.limits import JobLimits, LeaseTimes
 
 DEFAULT_PATH = Path("/etc/pilotage/server.toml")
@@ -66,6 +67,10 @@ class AbuseSection(AbuseLimits, Section, frozen=True, forbid_unknown_fields=True
     """How much is too much; the fields are those of `AbuseLimits`."""
 
 
+class Pkcs11Section(TokenPlace, Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A PKCS#11 token that holds the service keys instead of files; the fields are those of `TokenPlace`."""
+
+
 class Config(Section, frozen=True, kw_only=True):
     """The whole file."""
 
@@ -75,6 +80,7 @@ class Config(Section, frozen=True, kw_only=True):
     leases: LeasesSection = LeasesSection()
     credentials: CredentialsSection = CredentialsSection()
     abuse: AbuseSection = AbuseSection()
+    pkcs11: Pkcs11Section | None = None
 
     def policy(self) -> Policy:
         """Return who has which role."""

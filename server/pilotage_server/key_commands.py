@@ -1,12 +1,14 @@
 """`pilotage-server keys`: put new keys in the place of the present ones while the server runs; see which are used."""
 
 import argparse
+import contextlib
 import datetime
-from pathlib import Path
+from collections.abc import Iterator
 
 from pilotage_server import keys as key_files
 from pilotage_server.config import Config
 from pilotage_server.credentials import proving, sealing
+from pilotage_server.credentials.hsm import KeyToken
 from pilotage_server.store import credentials
 
 DATABASE = "credentials.sqlite"
@@ -32,10 +34,14 @@ def rotate_keys(config: Config, chosen: argparse.Namespace) -> int:
     if unknown:
         print(f"pilotage-server: there is no kind {unknown[0]}; {', '.join(key_files.ROTATED)} can be rotated")
         return 2
-    folder = config.server.state_dir / "keys"
+    folder, now = config.server.state_dir / "keys", datetime.datetime.now(datetime.UTC)
     for kind in dict.fromkeys(kinds):
-        old = key_files.rotate(folder, kind, datetime.datetime.now(datetime.UTC))
-        print(f"{folder / kind}.key is new; the one before is kept as {old}")
+        if kind == "service" and config.pkcs11 is not None:
+            with contextlib.closing(KeyToken(config.pkcs11)) as token:
+                print(f"the token has a new service key, {token.make(now).key_id.hex()}; those before stay in it")
+        else:
+            old = key_files.rotate(folder, kind, now)
+            print(f"{folder / kind}.key is new; the one before is kept as {old}")
     print("a server that runs takes them up within a minute, or at once when it gets SIGHUP")
     return 0
 
@@ -48,9 +54,8 @@ def list_keys(config: Config, _: argparse.Namespace) -> int:
     if database.exists():
         with proving.opened(database) as connection:
             used = credentials.sealed_with(connection)
-    for path in _service_files(folder):
-        name = sealing.key_id(key_files.read_key(path))
-        print(f"{path.name}  {name.hex()}  seals {used.pop(name, 0)} credentials")
+    for where, name in _service_keys(config):
+        print(f"{where}  {name.hex()}  seals {used.pop(name, 0)} credentials")
     for path in (folder / "token.key", *sorted(folder.glob(key_files.OLD_TOKEN_KEYS))):
         key_files.read_key(path)
         print(path.name)
@@ -59,5 +64,12 @@ def list_keys(config: Config, _: argparse.Namespace) -> int:
     return 1 if used else 0
 
 
-def _service_files(folder: Path) -> list[Path]:
-    return [folder / "service.key", *sorted(folder.glob(key_files.OLD_SERVICE_KEYS))]
+def _service_keys(config: Config) -> Iterator[tuple[str, bytes]]:
+    """Yield where each service key is, and its id, the present one first."""
+    folder = config.server.state_dir / "keys"
+    if config.pkcs11 is not None:
+        with contextlib.closing(KeyToken(config.pkcs11)) as token:
+            yield from (("in the token", key.key_id) for key in token.held())
+    for path in (folder / key_files.SERVICE, *sorted(folder.glob(key_files.OLD_SERVICE_KEYS))):
+        if config.pkcs11 is None or path.exists():
+            yield path.name, sealing.key_id(key_files.read_key(path))

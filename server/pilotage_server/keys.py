@@ -23,6 +23,7 @@ from pilotage_server.tokens import RetiredKey, TokenKeys
 
 KEY_BYTES = 32
 NAMES = ("session.key", "challenge.key", "token.key", "wrap.key", "service.key")
+SERVICE = "service.key"
 OLD_SERVICE_KEYS = "service-*.key"
 OLD_TOKEN_KEYS = "token-*.key"
 ROTATED = ("service", "token")
@@ -36,16 +37,16 @@ class Keys(msgspec.Struct, frozen=True):
     """All keys of one server.
 
     `session` signs session tokens and `token` credential tokens (Ed25519 seeds); `challenge` MACs login
-    challenges; `wrap` wraps retrieval keys in the jobs database; `service` seals credentials, and the
-    `old_services` (files `service-<anything>.key`) still open what they sealed. The `old_tokens` (files
-    `token-<time>.key`) still verify what they signed before they were retired.
+    challenges; `wrap` wraps retrieval keys in the jobs database; `service` seals credentials, unless a PKCS#11 token
+    does, and the `old_services` (files `service-<anything>.key`) still open what they sealed. The `old_tokens`
+    (files `token-<time>.key`) still verify what they signed before they were retired.
     """
 
     session: Ed25519PrivateKey
     challenge: Secret
     token: Ed25519PrivateKey
     wrap: Secret
-    service: Secret
+    service: Secret | None
     old_services: tuple[Secret, ...]
     old_tokens: tuple[RetiredKey, ...] = ()
 
@@ -57,24 +58,27 @@ class Keys(msgspec.Struct, frozen=True):
         return TokenKeys(self.token, self.old_tokens)
 
 
-def make_missing(directory: Path) -> list[str]:
-    """Make the folder and the keys that are not there; return the names of the new ones."""
+def make_missing(directory: Path, *, service: bool = True) -> list[str]:
+    """Make the folder and the keys that are not there, the service key only if asked; return the new ones' names."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return [name for name in NAMES if _make(directory / name)]
+    return [name for name in NAMES if (service or name != SERVICE) and _make(directory / name)]
 
 
-def load(directory: Path) -> Keys:
+def load(directory: Path, *, service: bool = True) -> Keys:
     """Load the keys; raise CONFIG_INVALID for one that is missing, short or open to others.
 
-    A rotation may go on meanwhile: the present keys are read before the old ones, so no key is missed.
+    Without `service`, the service key is in a PKCS#11 token; one in a file still opens what it sealed. A rotation may
+    go on meanwhile: the present keys are read before the old ones, so no key is missed.
     """
-    session, challenge, token, wrap, service = (read_key(directory / name) for name in NAMES)
+    session, challenge, token, wrap = (read_key(directory / name) for name in NAMES if name != SERVICE)
+    file = directory / SERVICE
+    present = read_key(file) if service or file.exists() else None
     return Keys(
         session=Ed25519PrivateKey.from_private_bytes(session.reveal()),
         challenge=challenge,
         token=Ed25519PrivateKey.from_private_bytes(token.reveal()),
         wrap=wrap,
-        service=service,
+        service=present,
         old_services=tuple(read_key(path) for path in sorted(directory.glob(OLD_SERVICE_KEYS))),
         old_tokens=tuple(_retired(path) for path in sorted(directory.glob(OLD_TOKEN_KEYS))),
     )

@@ -40,7 +40,7 @@ def sealed_with(rig: Rig, delegated: Delegated) -> str:
 
 
 def present(rig: Rig) -> str:
-    return key_id(keys.load(rig.state / "keys").service).hex()
+    return key_id(keys.read_key(rig.state / "keys" / "service.key")).hex()
 
 
 def test_what_old_keys_sealed_and_signed_serves_and_is_sealed_anew_at_its_use(

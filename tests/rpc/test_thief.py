@@ -357,7 +357,7 @@ def test_the_sealed_blobs_do_not_open_with_anything_in_both_databases(world: Wor
             for service_key in services[:3]:
                 assert not opens(sealed, owner, name, end, retrieval_key, service_key)
     # Had the thief both keys, it would have opened them so: the attempt above is the real one.
-    service = keys.load(world.rig.state / "keys").service.reveal()
+    service = keys.read_key(world.rig.state / "keys" / "service.key").reveal()
     assert service not in found
     one = world.delegated["mine"]
     ((owner, end, sealed),) = [row[1:] for row in rows if row[0] == one.credential_id]

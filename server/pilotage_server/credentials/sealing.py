@@ -21,7 +21,9 @@ from pilotage.secret import Secret
 
 VERSION = b"\x01"
 """HKDF over both keys, in this process."""
-VERSIONS = (VERSION,)
+TOKEN_VERSION = b"\x02"
+"""HMAC in a PKCS#11 token, then the second half of HKDF."""
+VERSIONS = (VERSION, TOKEN_VERSION)
 KEY_ID_BYTES = 8
 SALT_BYTES = 32
 NONCE_BYTES = 12
