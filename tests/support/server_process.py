@@ -73,6 +73,13 @@ class ServerProcess:
         self._process = None
         return code
 
+    def wait(self) -> int:
+        """Wait until it has ended by itself; return its exit code."""
+        assert self._process is not None
+        code = self._process.wait(30)
+        self._process = None
+        return code
+
     def signal(self, number: signal.Signals) -> None:
         """Send a signal that does not end it."""
         assert self._process is not None

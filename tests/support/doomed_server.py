@@ -1,0 +1,99 @@
+"""Run the real server, and have it die by SIGKILL at one step of a retrieval.
+
+python -m support.doomed_server STEP CONFIG
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import TypeVar
+
+R = TypeVar("R")
+
+STEPS = (
+    "before the token is looked up",
+    "before the key is unsealed",
+    "when the key is unsealed",
+    "when the proxy is signed",
+    "when the token is spent, before the audit row",
+    "when the audit row is written, before the commit",
+    "when it is committed",
+    "when JobService has noted it",
+)
+
+
+def die() -> None:
+    """End as a power cut would have it: no handler runs, nothing is flushed."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def deadly(call: Callable[..., R], *, before: bool = False) -> Callable[..., R]:
+    """Return a function that is the last thing its process does."""
+
+    def doomed(*values: object, **named: object) -> R:
+        if before:
+            die()
+        result = call(*values, **named)
+        die()
+        return result
+
+    return doomed
+
+
+def arm(step: str) -> None:
+    """Put the end of the process into its place."""
+    from pilotage.x509.proxies import sign_proxy
+    from pilotage_server.credentials import issuing, ledger
+    from pilotage_server.credentials.sealing import Sealer
+    from pilotage_server.jobs import LeaseProxies
+    from pilotage_server.store import audit, credentials
+    from pilotage_server.store.audit import Act
+
+    if step == STEPS[0]:
+        credentials.is_used = deadly(credentials.is_used, before=True)
+    elif step in STEPS[1:3]:
+        Sealer.unseal = deadly(Sealer.unseal, before=step == STEPS[1])  # type: ignore[method-assign]
+    elif step == STEPS[3]:
+        issuing.sign_proxy = deadly(sign_proxy)  # type: ignore[attr-defined]
+    elif step == STEPS[4]:
+        credentials.issue = deadly(credentials.issue)
+    elif step == STEPS[5]:
+        append = audit.append
+
+        def last_row(connection: object, entry: audit.Entry, now: object) -> object:
+            row = append(connection, entry, now)  # type: ignore[arg-type]
+            if entry.act is Act.ISSUED:
+                die()
+            return row
+
+        audit.append = last_row  # type: ignore[assignment]
+    elif step == STEPS[6]:
+        tell = ledger._tell
+
+        def last_line(entry: audit.Entry, head: audit.Head | None) -> None:
+            if entry.act is Act.ISSUED:
+                die()
+            tell(entry, head)
+
+        ledger._tell = last_line
+    elif step == STEPS[7]:
+        issued = LeaseProxies.issued
+
+        async def last_note(self: LeaseProxies, *values: object, **named: object) -> None:
+            await issued(self, *values, **named)  # type: ignore[arg-type]
+            die()
+
+        LeaseProxies.issued = last_note  # type: ignore[method-assign]
+    else:
+        raise SystemExit(f"no such step: {step}")
+
+
+if __name__ == "__main__":
+    from pilotage.tls13 import require_tls13
+
+    require_tls13()
+    from pilotage_server.commands import main
+
+    arm(sys.argv[1])
+    sys.exit(main(["run", "--config", sys.argv[2]]))
