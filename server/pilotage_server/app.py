@@ -116,7 +116,7 @@ class App:
         sealer = self._sealer = Sealer(self._sealing[0], self._sealing[1:])
         self._token_keys = keys.token_keys()
         max_lifetime = configuration.span(config.credentials.max_lifetime_seconds)
-        self._ledger = Ledger(credentials, AnchorFile(state / ANCHOR), self._token_keys, clock)
+        self._ledger = Ledger(credentials, AnchorFile(state / ANCHOR), self._token_keys, config.abuse, clock)
         self._bans = Bans(credentials, self._ledger, config.abuse, clock)
         self._links = Links(credentials, self._ledger, clock)
         self._keeper = CredentialKeeper(

@@ -123,6 +123,25 @@ def test_the_limits_are_exact_when_all_come_at_once(
     assert outcomes.count(Reason.RATE_LIMITED) == 15
 
 
+def test_who_is_refused_too_often_waits_and_does_not_fill_the_audit(
+    make_rig: Callable[..., Rig], alice_proxy: Path, pilot_proxy: Path, other_pilot_proxy: Path, admin: LocalIdentity
+) -> None:
+    rig = make_rig(abuse={"refusals_per_minute": 5})
+    owner, pilot, other = rig.client(alice_proxy), rig.client(pilot_proxy), rig.client(other_pilot_proxy)
+    submit(owner, delegate(owner, load_identity(alice_proxy), kind=EC))
+    good = retrieve_request(acquire(pilot, register(pilot)))
+    bad = pb.RetrieveCredentialRequest.FromString(good.SerializeToString())
+    bad.retrieval_key = b"guess" * 6 + b"!!"
+    told = [reason(pilot.credentials.RetrieveCredential, bad) for _ in range(40)]
+    assert told == [Reason.RETRIEVAL_KEY_WRONG] * 5 + [Reason.RATE_LIMITED] * 35
+    found = rig.mutual_client(admin).admin.QueryAudit(admin_pb2.QueryAuditRequest(act="retrieval refused")).entries
+    assert len(found) == 6
+    # The limit is the caller's own, and passes; nothing was spent.
+    other.credentials.RetrieveCredential(retrieve_request(lease_of(owner, other, load_identity(alice_proxy))))
+    rig.clock.turn(30)
+    pilot.credentials.RetrieveCredential(good)
+
+
 # bans
 
 

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pilotage.errors import PilotageError
 from pilotage.reasons import Reason
 from pilotage_server.credentials import proving
+from pilotage_server.credentials.abuse import AbuseLimits
 from pilotage_server.credentials.anchor import AnchorFile
 from pilotage_server.credentials.ledger import Ledger, Note
 from pilotage_server.store import audit, credentials
@@ -39,7 +40,7 @@ async def path(tmp_path: Path) -> Path:
     """A chain of a stored credential, proxies and refusals, and a policy; closed."""
     path = tmp_path / "credentials.sqlite"
     database = Database.open(path, Kind.CREDENTIALS)
-    ledger = Ledger(database, AnchorFile(tmp_path / "anchor"), TokenKeys(KEY), clock)
+    ledger = Ledger(database, AnchorFile(tmp_path / "anchor"), TokenKeys(KEY), AbuseLimits(), clock)
     await ledger.begin("policy", {"service": "id"})
     await ledger.write(store_credential)
     for number in range(ROWS - 3):
@@ -207,7 +208,7 @@ async def test_an_honest_program_cannot_change_a_row(path: Path) -> None:
 @pytest.mark.asyncio
 async def test_an_act_that_fails_leaves_neither_itself_nor_a_row(path: Path) -> None:
     database = Database.open(path, Kind.CREDENTIALS)
-    ledger = Ledger(database, AnchorFile(path.with_name("anchor")), TokenKeys(KEY), clock)
+    ledger = Ledger(database, AnchorFile(path.with_name("anchor")), TokenKeys(KEY), AbuseLimits(), clock)
     with pytest.raises(PilotageError, match="TOKEN_USED"):
         await ledger.write(spend(1))
 
@@ -226,7 +227,7 @@ async def test_an_act_that_fails_leaves_neither_itself_nor_a_row(path: Path) -> 
 @pytest.mark.asyncio
 async def test_pages_run_from_the_newest_and_filters_hold(path: Path) -> None:
     database = Database.open(path, Kind.CREDENTIALS)
-    ledger = Ledger(database, AnchorFile(path.with_name("anchor")), TokenKeys(KEY), clock)
+    ledger = Ledger(database, AnchorFile(path.with_name("anchor")), TokenKeys(KEY), AbuseLimits(), clock)
     first = await ledger.page(Filter(), 2**62, 3)
     assert [row.head.seq for row in first] == [9, 8, 7]
     assert [row.head.seq for row in await ledger.page(Filter(), 7, 100)] == [6, 5, 4, 3, 2, 1]
@@ -245,10 +246,10 @@ async def test_a_server_does_not_begin_on_a_chain_its_anchor_does_not_know(path:
         connection.execute("DELETE FROM audit WHERE seq = ?", (ROWS,))
     database = Database.open(path, Kind.CREDENTIALS)
     with pytest.raises(PilotageError, match="AUDIT_BROKEN"):
-        await Ledger(database, anchors, TokenKeys(KEY), clock).begin("policy", {"service": "id"})
+        await Ledger(database, anchors, TokenKeys(KEY), AbuseLimits(), clock).begin("policy", {"service": "id"})
     anchors.path.unlink()
-    await Ledger(database, anchors, TokenKeys(KEY), clock).begin("policy", {"service": "id"})
-    (row,) = await Ledger(database, anchors, TokenKeys(KEY), clock).page(Filter(), 2**62, 1)
+    await Ledger(database, anchors, TokenKeys(KEY), AbuseLimits(), clock).begin("policy", {"service": "id"})
+    (row,) = await Ledger(database, anchors, TokenKeys(KEY), AbuseLimits(), clock).page(Filter(), 2**62, 1)
     assert row.entry.act is Act.UNANCHORED
     await database.close()
 

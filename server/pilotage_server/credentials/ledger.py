@@ -14,11 +14,13 @@ import structlog
 from pilotage.errors import PilotageError, refuse
 from pilotage.reasons import Reason
 from pilotage_server.clock import Clock
+from pilotage_server.credentials.abuse import AbuseLimits
 from pilotage_server.credentials.anchor import AnchorFile
 from pilotage_server.principal import Principal
-from pilotage_server.store import audit
+from pilotage_server.store import audit, rates
 from pilotage_server.store.audit import NO_FACTS, Act, AuditRow, Entry, Filter, Head
 from pilotage_server.store.database import Database
+from pilotage_server.store.rates import Rate, Scope
 from pilotage_server.tokens import TokenKeys
 
 T = TypeVar("T")
@@ -64,15 +66,20 @@ QUIET = (
 WATCHED = ("/pilotage.v1.CredentialService/", "/pilotage.v1.AdminService/")
 AGAIN = datetime.timedelta(minutes=1)
 MOST_TOLD = 10_000
+OF_ONE_NAME = 10
+"""How many times the refusals of one key all keys of a name may have together."""
 
 
 class Ledger:
     """Append to the chain, tell the log, and keep the anchor."""
 
-    def __init__(self, database: Database, anchor: AnchorFile, keys: TokenKeys, clock: Clock) -> None:
+    def __init__(
+        self, database: Database, anchor: AnchorFile, keys: TokenKeys, abuse: AbuseLimits, clock: Clock
+    ) -> None:
         self._database = database
         self._anchor = anchor
         self._keys = keys
+        self._abuse = abuse
         self._clock = clock
         self._anchored = Head()
         self._begun = False
@@ -127,8 +134,13 @@ class Ledger:
 
     @contextlib.asynccontextmanager
     async def refusals(self, act: Act, caller: Principal, **names: str) -> AsyncIterator[None]:
-        """Record it when the block refuses, before the caller is told."""
+        """Record it when the block refuses, before the caller is told.
+
+        A caller who was refused too often is refused at once: nobody fills the disk with refusals, or guesses for long.
+        """
         try:
+            now, limits = self._clock(), self._refusals_of(caller)
+            await self._database.read(lambda connection: rates.check(connection, limits, now))
             yield
         except PilotageError as error:
             await self.refused(act, caller, error, **names)
@@ -145,6 +157,8 @@ class Ledger:
     async def _write_refusal(self, entry: Entry, caller: Principal, error: PilotageError) -> None:
         def write(connection: sqlite3.Connection, note: Note) -> None:
             note(entry)
+            with contextlib.suppress(PilotageError):
+                rates.take(connection, self._refusals_of(caller), self._clock())
             if self._watch is not None:
                 self._watch(connection, note, caller, error)
 
@@ -171,6 +185,12 @@ class Ledger:
             return False
         self._told[caller.dn, what] = now
         return True
+
+    def _refusals_of(self, caller: Principal) -> tuple[Rate, Rate]:
+        """Count by key first, so that one bad pilot does not stop all of its name; and by name, for keys are cheap."""
+        most = self._abuse.refusals_per_minute
+        one = f"{caller.dn} {caller.thumbprint.hex()}"
+        return Rate(Scope.REFUSALS, one, most), Rate(Scope.REFUSALS, caller.dn, most * OF_ONE_NAME)
 
     async def page(self, wanted: Filter, before: int, most: int) -> list[AuditRow]:
         """Return rows from the newest before a number to the oldest."""

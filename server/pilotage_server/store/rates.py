@@ -30,6 +30,7 @@ class Scope(enum.StrEnum):
 
     PILOT_ISSUES = "proxies to one pilot"
     OWNER_ISSUES = "proxies from one owner's credentials"
+    REFUSALS = "refusals of one caller"
     OWNER_DELEGATIONS = "delegations of one owner"
 
 
