@@ -16,17 +16,20 @@
 #include "keep/aide.h"
 #include "privsep/sys.h"
 
+#define PAUSE_USEC	10000	/* a child may end unseen: look again */
+
 int
-aide_start(struct run *run, int (*work)(const struct run *, void *), void *arg)
+aide_start(struct run *run, struct child *aide,
+    int (*work)(const struct run *, void *), void *arg)
 {
 	int placed;
 
-	run->aide = (struct child){ .pidfd = -1 };
-	run->aide.pid = sys_clone(0, -1, &run->aide.pidfd, &placed);
-	if (run->aide.pid == 0)
+	*aide = (struct child){ .pidfd = -1 };
+	aide->pid = sys_clone(0, -1, &aide->pidfd, &placed);
+	if (aide->pid == 0)
 		_exit(work(run, arg));
-	if (run->aide.pid == -1) {
-		run->aide.pid = 0;
+	if (aide->pid == -1) {
+		aide->pid = 0;
 		return -1;
 	}
 	return 0;
@@ -53,9 +56,10 @@ aide_reap(struct run *run)
 
 	while ((pid = wait4(-1, &status, WNOHANG, &usage)) > 0) {
 		child = pid == run->aide.pid ? &run->aide :
+		    pid == run->mapper.pid ? &run->mapper :
 		    pid == run->payload.pid ? &run->payload :
 		    pid == run->init.pid ? &run->init : NULL;
-		if (child != &run->aide)
+		if (child != &run->aide && child != &run->mapper)
 			count(&run->usage, &usage);
 		if (child != NULL) {
 			child->status = status;
@@ -66,9 +70,9 @@ aide_reap(struct run *run)
 }
 
 void
-aide_pause(void)
+aide_pause(long usec)
 {
-	const struct timespec time = { 0, 10 * 1000 * 1000 };
+	const struct timespec time = { 0, usec * 1000 };
 	sigset_t set;
 
 	(void)sigemptyset(&set);
@@ -77,9 +81,8 @@ aide_pause(void)
 }
 
 int
-aide_wait(struct run *run, long long deadline_usec)
+aide_wait(struct run *run, struct child *aide, long long deadline_usec)
 {
-	struct child *aide = &run->aide;
 	int late = 0;
 
 	for (;;) {
@@ -90,7 +93,7 @@ aide_wait(struct run *run, long long deadline_usec)
 			(void)sys_pidfd_kill(aide->pidfd, SIGKILL);
 			late = 1;
 		}
-		aide_pause();
+		aide_pause(PAUSE_USEC);
 	}
 	(void)close(aide->pidfd);
 	aide->pid = 0;

@@ -19,7 +19,7 @@
 #define ASK_NOT_BEGUN	202
 
 struct pipes {
-	const struct question *question;
+	const struct asked *asked;
 	int	in[2], out[2];
 };
 
@@ -48,7 +48,7 @@ work(const struct run *run, void *arg)
 	    dup2(pipes->out[1], STDOUT_FILENO) == -1 ||
 	    dup2(null, STDERR_FILENO) == -1 || sys_close_from(3) == -1)
 		return ASK_NOT_BEGUN;
-	(void)pipes->question->become(run);
+	(void)pipes->asked->become(run);
 	return ASK_NOT_BEGUN;
 }
 
@@ -69,11 +69,11 @@ write_some(int fd, const void *data, size_t len, size_t *done)
  * reading has its reason; its answer says it, or its death does.
  */
 static size_t
-talk(const struct pipes *pipes, char *answer, size_t size, long long deadline)
+talk(const struct asked *asked, const struct question *ask, char *answer,
+    size_t size, long long deadline)
 {
-	const struct question *ask = pipes->question;
-	struct pollfd fds[2] = { { pipes->in[1], POLLOUT, 0 },
-	    { pipes->out[0], POLLIN, 0 } };
+	struct pollfd fds[2] = { { asked->in, POLLOUT, 0 },
+	    { asked->out, POLLIN, 0 } };
 	size_t head = 0, body = 0, got = 0;
 	ssize_t n;
 	int wrong;
@@ -104,33 +104,42 @@ talk(const struct pipes *pipes, char *answer, size_t size, long long deadline)
 }
 
 enum pil_reason
-ask(struct run *run, const struct question *question, enum pil_reason died,
-    void *answer, size_t size, size_t *got, char *detail)
+ask_begin(struct run *run, struct asked *asked, char *detail)
 {
-	long long deadline = sys_now_usec() + ASK_SECONDS * 1000000LL;
-	struct pipes pipes = { .question = question };
-	int code;
+	struct pipes pipes = { .asked = asked };
 
 	if (pipe2(pipes.in, O_CLOEXEC) == -1 ||
 	    pipe2(pipes.out, O_CLOEXEC) == -1 ||
 	    fcntl(pipes.in[1], F_SETFL, O_NONBLOCK) == -1 ||
-	    aide_start(run, work, &pipes) == -1) {
-		pil_detail(detail, "the %s cannot be started: %s",
-		    question->who, strerror(errno));
+	    aide_start(run, asked->child, work, &pipes) == -1) {
+		pil_detail(detail, "the %s cannot be started: %s", asked->who,
+		    strerror(errno));
 		return PIL_HELPER_SYSTEM;
 	}
 	(void)close(pipes.in[0]);
 	(void)close(pipes.out[1]);
-	*got = talk(&pipes, answer, size, deadline);
-	(void)close(pipes.out[0]);
-	if ((code = aide_wait(run, deadline)) == 0)
+	asked->in = pipes.in[1];
+	asked->out = pipes.out[0];
+	return PIL_OK;
+}
+
+enum pil_reason
+ask(struct run *run, const struct asked *asked,
+    const struct question *question, void *answer, size_t size, size_t *got,
+    char *detail)
+{
+	long long deadline = sys_now_usec() + ASK_SECONDS * 1000000LL;
+	int code;
+
+	*got = talk(asked, question, answer, size, deadline);
+	(void)close(asked->out);
+	if ((code = aide_wait(run, asked->child, deadline)) == 0)
 		return PIL_OK;
 	if (code == ASK_NOT_BEGUN) {
-		pil_detail(detail, "the %s could not be started",
-		    question->who);
+		pil_detail(detail, "the %s could not be started", asked->who);
 		return PIL_HELPER_SYSTEM;
 	}
 	pil_detail(detail, "the %s died or gave no answer within %d s",
-	    question->who, ASK_SECONDS);
-	return died;
+	    asked->who, ASK_SECONDS);
+	return asked->died;
 }

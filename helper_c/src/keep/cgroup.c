@@ -19,12 +19,19 @@
 #include <unistd.h>
 
 #include "base/text.h"
+#include "keep/aide.h"
 #include "keep/bound.h"
 #include "keep/cgroup.h"
 #include "privsep/sys.h"
 
 #define PREFIX		"pilotage-"
 #define KILL_USEC	5000000
+/*
+ * The kernel tells of a change of cgroup.events at most every 10 ms, and of the
+ * first process it has just told; so the file is read again. Most of what dies
+ * is our child, and ends the wait at once.
+ */
+#define LOOK_USEC	1000
 #define OPEN_DIRECTORY	(O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
 
 /* Is the word in a list with commas? */
@@ -239,16 +246,30 @@ cgroup_make(struct run *run, char *detail)
 }
 
 int
-cgroup_place(const struct cgroup *group, pid_t pid, int born)
+cgroup_place(const struct cgroup *group, pid_t pid)
 {
+	int dir = group->leaf[TREE_UNIFIED].dir;
 	char number[16];
+
+	if (dir == -1)
+		return 0;
+	(void)snprintf(number, sizeof(number), "%d", pid);
+	return sys_write_at(dir, "cgroup.procs", number);
+}
+
+/*
+ * By its one thread and by itself: to move a process, or another's thread, the
+ * kernel halts every fork of the machine for a grace period of RCU, which is
+ * 10 ms and more; since Linux 5.5 not so for one's own thread.
+ */
+int
+cgroup_enter(const struct cgroup *group)
+{
 	size_t tree;
 
-	(void)snprintf(number, sizeof(number), "%d", pid);
-	for (tree = born ? TREE_MEMORY : TREE_UNIFIED; tree < NTREES; tree++)
+	for (tree = TREE_MEMORY; tree < NTREES; tree++)
 		if (group->leaf[tree].dir != -1 &&
-		    sys_write_at(group->leaf[tree].dir, "cgroup.procs",
-		    number) == -1)
+		    sys_write_at(group->leaf[tree].dir, "tasks", "0") == -1)
 			return -1;
 	return 0;
 }
@@ -294,7 +315,7 @@ cgroup_kill(const struct cgroup *group)
 		if (strstr(text, "populated 0") != NULL)
 			left = 0;
 		else
-			(void)sys_wait(fd, POLLPRI, deadline);
+			aide_pause(LOOK_USEC);
 	}
 	(void)close(fd);
 	return left;

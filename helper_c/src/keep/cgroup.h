@@ -9,8 +9,10 @@
  * cgroup_parent, and set the run's bounds; -1: not here, detail says what.
  */
 int	cgroup_make(struct run *, char *detail);
-/* Put a process in all groups in which it was not born. */
-int	cgroup_place(const struct cgroup *, pid_t, int born);
+/* Put a process that was not born in the group of version 2 there. */
+int	cgroup_place(const struct cgroup *, pid_t);
+/* The calling process, which has one thread, enters those of version 1. */
+int	cgroup_enter(const struct cgroup *);
 /* Kill all in it and wait until it is empty; -1: something is left. */
 int	cgroup_kill(const struct cgroup *);
 /* Remove the empty groups and close them; also without any. -1: one stays. */

@@ -75,12 +75,14 @@ init(const struct run *run, int ready)
 	sigset_t child;
 
 	proxyfile_forget(run);
+	if (cgroup_enter(&run->cgroup) == -1)
+		pil_detail(detail, "control groups: %s", strerror(errno));
 	if ((ready = fcntl(ready, F_DUPFD_CLOEXEC, 16)) == -1 ||
 	    dup2(ready, READY_FD) == -1 || sys_close_from(READY_FD + 1) == -1 ||
 	    sys_let_go(STDIN_FILENO, STDERR_FILENO) == -1)
 		_exit(202);
 	/* The change of uid clears PDEATHSIG, so it comes last. */
-	if (mount_all(run, detail) == 0 &&
+	if (detail[0] == '\0' && mount_all(run, detail) == 0 &&
 	    (switch_to(&account, NULL, 0) == -1 ||
 	    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == -1 ||
 	    prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) == -1))
@@ -132,9 +134,7 @@ isolate_make(struct run *run, char *detail)
 	if (child->pid == -1) {
 		child->pid = 0;
 		pil_detail(detail, "new namespaces: %s", strerror(errno));
-	} else if (cgroup_place(&run->cgroup, child->pid, placed) == -1)
-		pil_detail(detail, "control group: %s", strerror(errno));
-	else
+	} else
 		hear_init(ready[0], detail);
 	(void)close(ready[0]);
 	if (child->pid == 0 || detail[0] != '\0')

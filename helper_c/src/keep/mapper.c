@@ -32,6 +32,16 @@ become(const struct run *run)
 	return 1;
 }
 
+static struct asked mapper = { "mapper", become, PIL_MAPPER_FAILED, NULL, -1,
+    -1 };
+
+enum pil_reason
+mapper_begin(struct run *run, char *detail)
+{
+	mapper.child = &run->mapper;
+	return ask_begin(run, &mapper, detail);
+}
+
 static int
 make_request(const struct run *run, struct pil_map_request *request)
 {
@@ -64,8 +74,7 @@ mapper_ask(struct run *run, char *detail)
 	static struct pil_map_request request;
 	static char answer[sizeof(struct pil_map_record) + 1];
 	struct pil_map_record record;
-	struct question question = { "mapper", become, &request, NULL,
-	    sizeof(request), 0 };
+	struct question question = { &request, NULL, sizeof(request), 0 };
 	enum pil_reason reason;
 	size_t got;
 
@@ -73,8 +82,8 @@ mapper_ask(struct run *run, char *detail)
 		pil_detail(detail, "no random bytes");
 		return PIL_HELPER_SYSTEM;
 	}
-	reason = ask(run, &question, PIL_MAPPER_FAILED, answer, sizeof(answer),
-	    &got, detail);
+	reason = ask(run, &mapper, &question, answer, sizeof(answer), &got,
+	    detail);
 	if (reason != PIL_OK)
 		return reason;
 	memcpy(&record, answer, sizeof(record));

@@ -4,6 +4,8 @@
 
 #include "keep/run.h"
 
+/* Start the mapper; nobody is named to it yet. PIL_OK or HELPER_SYSTEM. */
+enum pil_reason	mapper_begin(struct run *, char *detail);
 /* Which account does the verified owner get? PIL_OK: run->map is sound. */
 enum pil_reason	mapper_ask(struct run *, char *detail);
 

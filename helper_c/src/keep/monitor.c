@@ -97,6 +97,21 @@ answer_map(struct run *run)
 	_exit(0);
 }
 
+/*
+ * Loading it and closing its sandbox take as long as mapping, and both can be
+ * done while the verifier works. Until it is asked it only reads the site's
+ * configuration; a refusal ends it.
+ */
+static void
+begin_mapper(struct run *run)
+{
+	char detail[PIL_DETAIL_SIZE];
+	enum pil_reason reason;
+
+	if ((reason = mapper_begin(run, detail)) != PIL_OK)
+		refuse(run, reason, "%s", detail);
+}
+
 static void
 map_owner(struct run *run)
 {
@@ -184,6 +199,7 @@ monitor(struct run *run)
 	struct pil_json json;
 
 	become_monitor(run);
+	begin_mapper(run);
 	identify(run);
 	map_owner(run);
 	if (run->options.verb == VERB_MAP)

@@ -163,6 +163,9 @@ payload(const struct run *run, int go, int failed)
 	int lost = 0;
 
 	tell_fd = failed;
+	if (cgroup_enter(&run->cgroup) == -1)
+		give_up(PIL_CGROUP_FAILED, 0, "control groups: %s",
+		    strerror(errno));
 	if (share_restore(run) == -1)
 		give_up(PIL_HELPER_SYSTEM, 0, "the caller's share: %s",
 		    strerror(errno));
@@ -225,5 +228,5 @@ payload_clone(struct run *run, struct start *start)
 	}
 	if (isolate_leave(run) == -1)
 		return -1;
-	return cgroup_place(&run->cgroup, run->payload.pid, placed);
+	return placed ? 0 : cgroup_place(&run->cgroup, run->payload.pid);
 }

@@ -128,8 +128,8 @@ renew(struct run *run, int fd, char *detail)
 	    reason != PIL_OK ? pil_reason_name(reason) : "");
 	if (audit_write(run, &json) == -1)
 		reason = PIL_AUDIT_UNAVAILABLE;
-	if (reason == PIL_OK && (aide_start(run, write_it, &proxy) == -1 ||
-	    aide_wait(run, sys_now_usec() + WRITE_USEC) != 0)) {
+	if (reason == PIL_OK && (aide_start(run, &run->aide, write_it, &proxy) == -1 ||
+	    aide_wait(run, &run->aide, sys_now_usec() + WRITE_USEC) != 0)) {
 		pil_detail(detail, "it cannot be written in the run directory");
 		reason = PIL_TARGET_PROXY_UNUSABLE;
 	}

@@ -115,6 +115,7 @@ struct run {
 	struct control	 control;
 	struct child	 payload;	/* its main process */
 	struct child	 aide;		/* verifier, killer or cleaner */
+	struct child	 mapper;	/* is there while the verifier works */
 	struct child	 init;		/* of the namespaces, if there are any */
 	int		 outside;	/* the monitor's own pidfd meanwhile */
 	char		 missing[PIL_DETAIL_SIZE]; /* why there are none */

@@ -51,14 +51,18 @@ open_home(const struct run *run, char *detail)
 	return -1;
 }
 
+/*
+ * Not synced to the disk, which may be busy for long: a machine that crashes
+ * takes the payload with it. A file system that writes late says at close()
+ * what it could not write.
+ */
 static int
 write_proxy(int dir, const char *name, const struct proxy *proxy)
 {
 	int fd = openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW |
 	    O_CLOEXEC, 0600);
 
-	if (fd == -1 || sys_write_all(fd, proxy->pem, proxy->len) == -1 ||
-	    fsync(fd) == -1)
+	if (fd == -1 || sys_write_all(fd, proxy->pem, proxy->len) == -1)
 		return -1;
 	return close(fd);
 }

@@ -3,9 +3,11 @@
  * deletes nothing and signals nobody by uid.
  */
 #include <sys/prctl.h>
+#include <sys/resource.h>
 
 #include <ctype.h>
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -86,14 +88,28 @@ kill_all(const struct run *run, void *arg)
 	return left;
 }
 
+/*
+ * Is nobody of the uid left? The kernel goes through its list of processes to
+ * the end, where it adds new ones, so one that forks and ends cannot be passed
+ * over, as it can be in a reading of /proc.
+ */
+static int
+is_nobody_left(const struct run *run)
+{
+	errno = 0;
+	return getpriority(PRIO_USER, run->map.uid) == -1 && errno == ESRCH;
+}
+
 int
 sweep_processes(struct run *run)
 {
 	int left;
 
-	if (aide_start(run, kill_all, NULL) == -1)
+	if (is_nobody_left(run))
+		return 0;
+	if (aide_start(run, &run->aide, kill_all, NULL) == -1)
 		return -1;
-	left = aide_wait(run, sys_now_usec() + 2 * KILL_USEC);
+	left = aide_wait(run, &run->aide, sys_now_usec() + 2 * KILL_USEC);
 	return left > MANY ? -1 : left;
 }
 
@@ -121,8 +137,8 @@ int
 sweep_signal(struct run *run, int sig)
 {
 	return cgroup_unified(run) == -1 ||
-	    aide_start(run, signal_all, &sig) == -1 ? -1 :
-	    aide_wait(run, sys_now_usec() + KILL_USEC);
+	    aide_start(run, &run->aide, signal_all, &sig) == -1 ? -1 :
+	    aide_wait(run, &run->aide, sys_now_usec() + KILL_USEC);
 }
 
 /* The deleting itself is another program's, as the account. */
@@ -151,8 +167,8 @@ sweep_files(struct run *run, const char *run_id, int everything)
 	    (char *)(uintptr_t)(everything ? "account" : "run"), NULL };
 	int left;
 
-	if (aide_start(run, remove_all, argv) == -1)
+	if (aide_start(run, &run->aide, remove_all, argv) == -1)
 		return -1;
-	left = aide_wait(run, sys_now_usec() + FILES_USEC);
+	left = aide_wait(run, &run->aide, sys_now_usec() + FILES_USEC);
 	return left > MANY ? -1 : left;
 }

@@ -4,7 +4,7 @@
 
 #include "keep/run.h"
 
-/* Kill every process of the mapped uid; the number left, -1: not known. */
+/* Kill every process of the mapped uid, if any; the number left, -1: not known. */
 int	sweep_processes(struct run *);
 /* Send a signal to all in the run's group; not 0: it cannot be. */
 int	sweep_signal(struct run *, int sig);

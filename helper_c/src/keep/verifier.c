@@ -76,8 +76,10 @@ verifier_ask(struct run *run, const struct proxy *proxy,
 {
 	static char answer[sizeof(*record) + 1];
 	struct pil_request request;
-	struct question question = { "verifier", become, &request, proxy->pem,
-	    sizeof(request), proxy->len };
+	struct asked asked = { "verifier", become, PIL_VERIFIER_FAILED,
+	    &run->aide, -1, -1 };
+	struct question question = { &request, proxy->pem, sizeof(request),
+	    proxy->len };
 	enum pil_reason reason;
 	size_t got;
 
@@ -85,9 +87,9 @@ verifier_ask(struct run *run, const struct proxy *proxy,
 		pil_detail(detail, "no random bytes");
 		return PIL_HELPER_SYSTEM;
 	}
-	reason = ask(run, &question, PIL_VERIFIER_FAILED, answer,
-	    sizeof(answer), &got, detail);
-	if (reason != PIL_OK)
+	if ((reason = ask_begin(run, &asked, detail)) != PIL_OK ||
+	    (reason = ask(run, &asked, &question, answer, sizeof(answer), &got,
+	    detail)) != PIL_OK)
 		return reason;
 	if (got == sizeof(*record))
 		memcpy(record, answer, sizeof(*record));

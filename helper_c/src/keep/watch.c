@@ -32,6 +32,7 @@
 
 #define LOST_USEC	500000		/* grace when the caller has died */
 #define DRAIN_USEC	5000000
+#define DEATH_USEC	10000
 #define NEVER		0x7fffffffffffffffll
 #define LIMIT_MEMORY	903	/* the pilot's reason, not one of ours */
 
@@ -229,11 +230,15 @@ kill_everything(struct run *run, int alone)
 	if (run->init.pid != 0)
 		(void)sys_pidfd_kill(run->init.pidfd, SIGKILL);
 	(void)cgroup_kill(&run->cgroup);
+	/* It ends after all others in there; until it is reaped it has the uid. */
+	if (run->init.pid != 0)
+		(void)sys_wait(run->init.pidfd, POLLIN, deadline);
+	(void)aide_reap(run);
 	if (alone)
 		left = sweep_processes(run);
 	while (aide_reap(run) && sys_now_usec() < deadline) {
 		aide_kill_children();
-		aide_pause();
+		aide_pause(DEATH_USEC);
 	}
 	if (aide_reap(run) && left == 0)
 		left = 1;
