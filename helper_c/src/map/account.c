@@ -1,7 +1,6 @@
 /*
  * Local accounts, looked up and judged.
  */
-#include <errno.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,9 +9,8 @@
 #include "base/text.h"
 #include "base/words.h"
 #include "map/account.h"
+#include "map/database.h"
 #include "map/groups.h"
-
-#define ENTRY_MAX	(1024 * 1024)
 
 static enum pil_reason
 fill(const struct passwd *pw, const char *name, struct pil_mapping *map)
@@ -35,28 +33,31 @@ fill(const struct passwd *pw, const char *name, struct pil_mapping *map)
 	return PIL_OK;
 }
 
+struct question {
+	const char	*name;
+	struct passwd	 entry, *found;
+};
+
+static int
+ask(void *arg, char *buf, size_t size)
+{
+	struct question *question = arg;
+
+	return getpwnam_r(question->name, &question->entry, buf, size,
+	    &question->found);
+}
+
 static enum pil_reason
 look_up(const char *name, struct pil_mapping *map)
 {
-	struct passwd pw, *found = NULL;
+	struct question question = { .name = name };
 	enum pil_reason reason = PIL_ACCOUNT_LOOKUP;
-	size_t size = 4096;
-	char *buf = NULL, *bigger;
-	int error = ERANGE;
+	char *buf;
+	int error = pil_database(ask, &question, &buf);
 
-	for (; error == ERANGE && size <= ENTRY_MAX; size *= 4) {
-		if ((bigger = realloc(buf, size)) == NULL)
-			break;
-		buf = bigger;
-		error = getpwnam_r(name, &pw, buf, size, &found);
-	}
-	/*
-	 * Success without an entry is "unknown" (CVE-2012-3292 ran on with the
-	 * last one); some databases say so by an error.
-	 */
-	if (found != NULL && error == 0)
-		reason = fill(found, name, map);
-	else if (error == 0 || error == ENOENT || error == ESRCH) {
+	if (error == 0 && question.found != NULL)
+		reason = fill(question.found, name, map);
+	else if (pil_database_unknown(error)) {
 		pil_detail(map->detail, "there is no account %s", name);
 		reason = PIL_ACCOUNT_UNKNOWN;
 	} else

@@ -5,7 +5,6 @@
  * FQAN to it has made a mistake, and a payload with fewer groups than the site
  * meant fails in a way that nobody understands.
  */
-#include <errno.h>
 #include <grp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,31 +14,39 @@
 #include "base/sha256.h"
 #include "base/text.h"
 #include "base/words.h"
+#include "map/database.h"
 #include "map/groups.h"
 
-#define ENTRY_MAX	(4 * 1024 * 1024)	/* a group may have many members */
 #define NAMES_MAX	128	/* of a lease's name, beside the DN */
+
+struct question {
+	const char	*name;
+	struct group	 entry, *found;
+};
+
+static int
+ask(void *arg, char *buf, size_t size)
+{
+	struct question *question = arg;
+
+	return getgrnam_r(question->name, &question->entry, buf, size,
+	    &question->found);
+}
 
 static enum pil_reason
 look_up(const char *name, gid_t *gid, struct pil_mapping *map)
 {
-	struct group entry, *found = NULL;
+	struct question question = { .name = name };
 	enum pil_reason reason = PIL_ACCOUNT_LOOKUP;
-	size_t size = 4096;
-	char *buf = NULL, *bigger;
-	int error = ERANGE;
+	char *buf;
+	int error = pil_database(ask, &question, &buf);
 
-	for (; error == ERANGE && size <= ENTRY_MAX; size *= 4) {
-		if ((bigger = realloc(buf, size)) == NULL)
-			break;
-		buf = bigger;
-		error = getgrnam_r(name, &entry, buf, size, &found);
-	}
 	/* A group database may ignore case; names here never do. */
-	if (error == 0 && found != NULL && strcmp(entry.gr_name, name) == 0) {
-		*gid = entry.gr_gid;
+	if (error == 0 && question.found != NULL &&
+	    strcmp(question.found->gr_name, name) == 0) {
+		*gid = question.found->gr_gid;
 		reason = PIL_OK;
-	} else if (error == 0 || error == ENOENT || error == ESRCH) {
+	} else if (pil_database_unknown(error)) {
 		pil_detail(map->detail, "there is no group %s", name);
 		reason = PIL_GROUP_UNKNOWN;
 	} else
