@@ -21,9 +21,12 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 
 	if (dirs.ca == -1 && pil_open_dirs(&opt, 0, &dirs) != PIL_OK)
 		abort();
-	/* Nothing is trusted, so nothing is ever taken. */
+	/* Nothing is trusted, so nothing is ever taken; older proxies neither. */
 	if (pil_verify_at(&opt, &dirs, 1, data, len, &who) == PIL_OK ||
 	    pil_verify_at(&opt, &dirs, 0, data, len, &who) == PIL_OK)
+		abort();
+	opt.policy |= PIL_P_ACCEPT_OLD;
+	if (pil_verify_at(&opt, &dirs, 1, data, len, &who) == PIL_OK)
 		abort();
 	return 0;
 }

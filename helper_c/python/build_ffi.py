@@ -18,6 +18,7 @@ ffi.cdef("""
     #define PIL_P_REQUIRE_PROXY 0x04
     #define PIL_P_REFUSE_LIMITED 0x08
     #define PIL_P_NO_SIGNING_POLICY 0x10
+    #define PIL_P_ACCEPT_OLD 0x20
 
     struct pil_verify_options {
         const char *ca_dir;
@@ -114,6 +115,7 @@ ffi.cdef("""
         unsigned max_voms_life;
         unsigned require_crl;
         unsigned refuse_limited;
+        unsigned accept_old;
         unsigned cgroup;
         unsigned namespaces;
         unsigned long long bounds[4];

@@ -2,6 +2,7 @@
 
 import grp
 import json
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -53,6 +54,27 @@ def plain(rig: HelperRig) -> Path:
 def foreign(rig: HelperRig) -> Path:
     grid = ToyGrid(rig.prefix / "foreign", "Other Grid")
     return rig.give(grid.plain_proxy(grid.user("mallory"), rig.prefix / "proxies" / "foreign.pem"))
+
+
+def older(rig: HelperRig) -> Path:
+    """A proxy of Globus Toolkit 2; it has no attributes, so it ends at the caller's bounds when it verifies."""
+    owner, path = rig.owners[0], rig.prefix / "proxies" / "older.pem"
+    words = [
+        "grid-proxy-init",
+        "-old",
+        "-q",
+        "-bits",
+        "2048",
+        "-cert",
+        owner.cert_path,
+        "-key",
+        owner.key_path,
+        "-out",
+        path,
+    ]
+    environ = {"PATH": "/usr/bin:/bin", "HOME": "/", "X509_CERT_DIR": str(rig.prefix / "grid" / "certificates")}
+    subprocess.run(list(map(str, words)), env=environ, check=True, capture_output=True, timeout=60)
+    return rig.give(path)
 
 
 def garbage(rig: HelperRig) -> Path:
@@ -151,6 +173,8 @@ CASES = [
     Case("a proxy that lives too long", "LIFETIME_TOO_LONG", more="max_proxy_lifetime_seconds = 3600"),
     Case("attributes that live too long", "VOMS_LIFETIME", more="max_voms_lifetime_seconds = 3600"),
     Case("lives that are short enough", more="max_proxy_lifetime_seconds = 90000\nmax_voms_lifetime_seconds = 90000"),
+    Case("a proxy older than the RFC", "PROXY_LEGACY", proxy=older),
+    Case("a proxy older than the RFC, accepted", "CALLER_VO_BOUNDS", proxy=older, more="legacy_proxies = accept"),
     Case("still the same account", account=f"{POOL}03", grid=f'"/demo/*" {POOL}03\n', wanted=f"{POOL}03"),
     Case("another account by now", "ACCOUNT_CHANGED", grid=f'"/demo/*" {POOL}03\n', wanted=f"{POOL}04"),
     Case("a lease that never was", "ACCOUNT_CHANGED", wanted=f"{POOL}03"),

@@ -9,7 +9,7 @@ from toygrid import Identity, ToyGrid
 
 from pilotage.reasons import Reason
 from pilotage_helper import VerifyOptions, verify_pem
-from support.verifying import why
+from support.verifying import why, with_
 
 pytestmark = pytest.mark.interop
 
@@ -45,6 +45,20 @@ def test_grid_proxy_init(limited: bool, toy: ToyGrid, alice: Identity, options: 
     path = toy.plain_proxy(alice, tmp_path / "proxy", limited=limited)
     who = verify_pem(path.read_bytes(), options)
     assert (who.dn, who.depth, who.limited, who.has_key, who.fqans) == (alice.dn, 1, limited, True, ())
+
+
+@pytest.mark.parametrize("limited", [False, True])
+def test_grid_proxy_init_as_it_was_before_the_rfc(
+    limited: bool, toy: ToyGrid, alice: Identity, options: VerifyOptions, tmp_path: Path
+) -> None:
+    out = tmp_path / "proxy"
+    command = ["grid-proxy-init", "-old", "-q", "-bits", "2048", "-valid", "12:00", *(["-limited"] if limited else [])]
+    command += ["-cert", str(alice.cert_path), "-key", str(alice.key_path), "-out", str(out)]
+    environ = {"PATH": "/usr/bin:/bin", "HOME": str(toy.root), "X509_CERT_DIR": str(toy.ca_dir)}
+    subprocess.run(command, env=environ, check=True, capture_output=True, timeout=60)
+    assert why(out.read_bytes(), options) is Reason.PROXY_LEGACY
+    who = verify_pem(out.read_bytes(), with_(options, accept_old=True))
+    assert (who.dn, who.depth, who.limited, who.has_key) == (alice.dn, 1, limited, True)
 
 
 def test_a_proxy_of_a_proxy(toy: ToyGrid, alice: Identity, options: VerifyOptions, tmp_path: Path) -> None:

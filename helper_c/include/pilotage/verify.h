@@ -33,6 +33,7 @@
 #define PIL_P_REQUIRE_PROXY	0x04u	/* a bare certificate: NOT_A_PROXY */
 #define PIL_P_REFUSE_LIMITED	0x08u	/* PROXY_LIMITED */
 #define PIL_P_NO_SIGNING_POLICY	0x10u	/* do not ask for signing_policy */
+#define PIL_P_ACCEPT_OLD	0x20u	/* GT2 proxies; else PROXY_LEGACY */
 
 struct pil_verify_options {
 	const char	*ca_dir;	/* hashed: <hash>.0 .r0 .signing_policy */

@@ -85,6 +85,7 @@ class CConfig(Pointer, Protocol):
     max_voms_life: int
     require_crl: int
     refuse_limited: int
+    accept_old: int
     cgroup: int
     namespaces: int
     bounds: Sequence[int]
@@ -129,6 +130,7 @@ class _Lib:
     PIL_P_REQUIRE_PROXY: int
     PIL_P_REFUSE_LIMITED: int
     PIL_P_NO_SIGNING_POLICY: int
+    PIL_P_ACCEPT_OLD: int
     def pil_verify_pem(self, options: COptions, data: bytes, size: int, who: CIdentity) -> int: ...
     def pil_verify_der(self, options: COptions, data: bytes, size: int, who: CIdentity) -> int: ...
     PIL_DETAIL_SIZE: int

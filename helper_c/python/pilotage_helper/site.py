@@ -52,6 +52,7 @@ class Site(msgspec.Struct, frozen=True):
     demands: Demands = Demands()
     max_proxy_seconds: int = 0
     max_voms_seconds: int = 0
+    accept_old: bool = False
 
     def verify_options(self, ca_dir: Path | None = None, voms_dir: Path | None = None) -> VerifyOptions:
         """Return what the setuid program asks of a proxy, perhaps against other directories."""
@@ -65,6 +66,7 @@ class Site(msgspec.Struct, frozen=True):
             refuse_limited=self.refuse_limited,
             max_proxy_seconds=self.max_proxy_seconds,
             max_voms_seconds=self.max_voms_seconds,
+            accept_old=self.accept_old,
             host=os.uname().nodename,
         )
 
@@ -103,6 +105,7 @@ def read_site(path: Path, *, any_owner: bool) -> Site:
         refuse_limited=bool(config.refuse_limited),
         max_proxy_seconds=config.max_proxy_life,
         max_voms_seconds=config.max_voms_life,
+        accept_old=bool(config.accept_old),
         callers=tuple(
             Caller(native.string(config.callers[i].name), native.string(config.callers[i].accounts))
             for i in range(config.ncallers)

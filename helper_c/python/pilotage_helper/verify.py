@@ -20,6 +20,7 @@ class VerifyOptions(msgspec.Struct, frozen=True):
 
     `voms_dir` None means that no VO is known and all VOMS attributes are ignored.
     `max_voms_seconds` 0 means eight days, `max_proxy_seconds` 0 any life.
+    `accept_old` takes proxies of GT2, older than RFC 3820.
     `host` is this host's name, for attributes meant for some hosts only.
     """
 
@@ -33,6 +34,7 @@ class VerifyOptions(msgspec.Struct, frozen=True):
     require_signing_policy: bool = True
     max_voms_seconds: int = 0
     max_proxy_seconds: int = 0
+    accept_old: bool = False
     host: str = ""
 
     @property
@@ -43,6 +45,7 @@ class VerifyOptions(msgspec.Struct, frozen=True):
             (self.require_key, lib.PIL_P_REQUIRE_KEY),
             (self.require_proxy, lib.PIL_P_REQUIRE_PROXY),
             (self.refuse_limited, lib.PIL_P_REFUSE_LIMITED),
+            (self.accept_old, lib.PIL_P_ACCEPT_OLD),
             (not self.require_signing_policy, lib.PIL_P_NO_SIGNING_POLICY),
         )
         return sum(bit for wanted, bit in bits if wanted)

@@ -36,6 +36,8 @@ static const struct pil_setting helper_keys[] = {
 	{ "require_crl", PIL_WORDS, AT(require_crl), 0, 2, { "no", "yes", NULL } },
 	{ "limited_proxies", PIL_WORDS, AT(refuse_limited), 0, 2,
 	    { "accept", "refuse", NULL } },
+	{ "legacy_proxies", PIL_WORDS, AT(accept_old), 0, 2,
+	    { "refuse", "accept", NULL } },
 	{ "no_new_privs", PIL_WORDS, AT(no_new_privs), 0, 2, { "no", "yes", NULL } },
 	{ "cgroup", PIL_WORDS, AT(cgroup), 0, 3, { "auto", "required", "off" } },
 };

@@ -31,6 +31,7 @@ struct config {
 	unsigned	 min_uid, min_gid, term_grace, clock_skew;
 	unsigned	 max_proxy_life, max_voms_life; /* seconds; 0: the verifier's */
 	unsigned	 syslog, require_crl, refuse_limited, no_new_privs;
+	unsigned	 accept_old;	/* proxies older than the RFC */
 	unsigned	 cgroup;	/* enum cgroup_use */
 	unsigned	 namespaces;	/* enum namespaces */
 	unsigned long long tmp_bytes;	/* each of the private /tmp, ... */

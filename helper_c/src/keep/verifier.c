@@ -66,6 +66,8 @@ make_request(const struct run *run, const struct proxy *proxy,
 		request->policy |= PIL_P_REQUIRE_CRL;
 	if (run->config.refuse_limited)
 		request->policy |= PIL_P_REFUSE_LIMITED;
+	if (run->config.accept_old)
+		request->policy |= PIL_P_ACCEPT_OLD;
 	return getrandom(request->nonce, sizeof(request->nonce), 0) ==
 	    sizeof(request->nonce) ? 0 : -1;
 }

@@ -117,6 +117,10 @@ enum pil_reason	pil_openssl_reason(int);
 /* proxy.c */
 enum pil_reason	pil_check_proxies(struct pil_verify *);
 
+/* old.c */
+int		pil_is_old_chain(const struct pil_verify *);
+enum pil_reason	pil_build_old_chain(struct pil_verify *);
+
 /* crl.c */
 enum pil_reason	pil_check_revocation(struct pil_verify *, STACK_OF(X509) *,
 		    int);

@@ -72,12 +72,24 @@ name_follows(X509 *x)
 
 /* Kinds that were in use before RFC 3820: GT2's bare CN and GT3's draft. */
 static int
+is_old(X509 *x)
+{
+	return (last_cn_is(x, "proxy") || last_cn_is(x, "limited proxy")) &&
+	    !is_proxy(x) && !has_extension(x, GT3_DRAFT) && name_follows(x);
+}
+
+static int
 is_legacy(X509 *x)
 {
-	if (has_extension(x, GT3_DRAFT))
-		return 1;
-	return (last_cn_is(x, "proxy") || last_cn_is(x, "limited proxy")) &&
-	    name_follows(x);
+	return has_extension(x, GT3_DRAFT) || is_old(x);
+}
+
+/* A proxy by the policy's measure. */
+static int
+is_any_proxy(const struct pil_verify *v, X509 *x)
+{
+	return is_proxy(x) ||
+	    ((v->opt->policy & PIL_P_ACCEPT_OLD) && is_old(x));
 }
 
 struct info {
@@ -236,7 +248,7 @@ check_one(struct pil_verify *v, int index, struct info *info)
 	if (is_proxy(x) &&
 	    (reason = read_info(v, x, info, show)) != PIL_OK)
 		return reason;
-	if (is_proxy(x) && (reason = check_proxy(v, x, show)) != PIL_OK)
+	if (index < v->eec && (reason = check_proxy(v, x, show)) != PIL_OK)
 		return reason;
 	if (X509_get_extension_flags(x) & EXFLAG_INVALID)
 		return pil_deny(v, PIL_PROXY_MALFORMED,
@@ -244,7 +256,11 @@ check_one(struct pil_verify *v, int index, struct info *info)
 		    show);
 	if ((reason = check_extensions(v, x, show)) != PIL_OK)
 		return reason;
-	if (is_legacy(x) && !is_proxy(x))
+	/* GT2 says by the name what RFC 3820 says by the policy. */
+	if (index < v->eec && !is_proxy(x)) {
+		info->limited = last_cn_is(x, "limited proxy");
+		info->path = -1;
+	} else if (is_legacy(x) && !is_proxy(x))
 		return pil_deny(v, PIL_PROXY_LEGACY,
 		    "%s is a proxy of a kind older than RFC 3820", show);
 	if (is_proxy(x) && info->path >= 0 && info->path < index)
@@ -257,16 +273,22 @@ check_one(struct pil_verify *v, int index, struct info *info)
 static enum pil_reason
 find_end_entity(struct pil_verify *v)
 {
-	int n = sk_X509_num(v->certs);
+	int n = sk_X509_num(v->certs), i;
 	char show[PIL_SHOW_SIZE];
 
 	for (v->eec = 0; v->eec < n; v->eec++)
-		if (!is_proxy(sk_X509_value(v->certs, v->eec)))
+		if (!is_any_proxy(v, sk_X509_value(v->certs, v->eec)))
 			break;
 	if (v->eec > PIL_DEPTH_MAX)
 		return pil_deny(v, PIL_CHAIN_TOO_DEEP,
 		    "there are %d proxies in the chain, and %d are allowed",
 		    v->eec, PIL_DEPTH_MAX);
+	for (i = 1; i < v->eec; i++)
+		if (is_proxy(sk_X509_value(v->certs, i)) !=
+		    is_proxy(sk_X509_value(v->certs, 0)))
+			return pil_deny(v, PIL_PROXY_LEGACY,
+			    "proxies of the RFC and older ones are in one "
+			    "chain");
 	if (v->eec < n)
 		return PIL_OK;
 	pil_name_show(X509_get_issuer_name(sk_X509_value(v->certs, n - 1)),

@@ -160,8 +160,8 @@ decide(struct pil_verify *v, int is_pem, const void *data, size_t len)
 	if (reason != PIL_OK)
 		return reason;
 	if ((reason = pil_check_proxies(v)) != PIL_OK ||
-	    (reason = pil_build_chain(v, v->certs, PIL_USE_CLIENT,
-	    &v->chain)) != PIL_OK)
+	    (reason = pil_is_old_chain(v) ? pil_build_old_chain(v) :
+	    pil_build_chain(v, v->certs, PIL_USE_CLIENT, &v->chain)) != PIL_OK)
 		return reason;
 	if (v->eec + 1 >= sk_X509_num(v->chain))
 		return pil_deny(v, PIL_CA_AS_END_ENTITY,

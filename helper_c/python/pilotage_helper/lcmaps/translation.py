@@ -121,6 +121,7 @@ class Translator:
         self._set(self.helper, "limited_proxies", "refuse" if "no-limited" in flags else "accept", options)
         if "keyless" in flags and "key" not in flags:
             self._note("a proxy without its private key is refused")
+        self._note("proxies older than RFC 3820 are refused; legacy_proxies = accept takes those of Globus Toolkit 2")
         if "lifetimes" in flags:
             self._note("every proxy is verified before it is mapped, also where LCMAPS left that to its caller")
         if "level-ttl" in values:
