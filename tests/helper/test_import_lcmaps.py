@@ -94,6 +94,7 @@ def test_the_policy_that_glexec_came_with(site: Import) -> None:
         PLAIN,
         f"voms_mapfile = {SITE}/voms-mapfile",
         f"gridmapdir = {SITE}/gridmapdir",
+        "lease_names = lcmaps",
         f"groupmapfile = {SITE}/groupmapfile",
         "policy = fqan-pool groups fqan require-primary, dn-account groups both, dn-pool groups both",
     ]
@@ -282,7 +283,8 @@ def test_a_policy_is_chosen_by_its_name(site: Import) -> None:
 
 def test_a_directory_of_leases_can_be_given(site: Import) -> None:
     text = 'x = "lcmaps_poolaccount.mod" "-gridmapfile grid-mapfile"\np:\n~x -> y\ny = "lcmaps_dummy_bad.mod"\n'
-    assert site.section(text, "--gridmapdir", "/var/leases") == [PLAIN, "gridmapdir = /var/leases", "policy = dn-pool"]
+    made = site.section(text, "--gridmapdir", "/var/leases")
+    assert made == [PLAIN, "gridmapdir = /var/leases", "lease_names = lcmaps", "policy = dn-pool"]
 
 
 # the file

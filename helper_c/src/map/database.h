@@ -11,7 +11,8 @@ typedef int pil_database_ask(void *question, char *buf, size_t size);
  * Ask with a buffer that grows until the answer fits, 0, or an error
  * number. *buf, which the answer points into, is the caller's to free.
  */
-int		pil_database(pil_database_ask *, void *question, char **buf);
+int		pil_database(pil_database_ask *ask, void *question,
+		    char **buf);
 
 /* Does this error of it mean that there is no such name? */
 int		pil_database_unknown(int error);

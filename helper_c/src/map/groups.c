@@ -104,7 +104,7 @@ name_all(struct pil_groups *groups, char *all)
 
 	if (len > NAMES_MAX) {
 		pil_sha256(all, len, digest);
-		(void)memcpy(all, "%%", 2);
+		all[0] = all[1] = '%';
 		pil_hex(digest, sizeof(digest), all + 2);
 	}
 	(void)snprintf(groups->names, sizeof(groups->names), "%s", all);

@@ -221,6 +221,8 @@ class Translator:
             self.problems.append(options.problem("there is no -gridmapdir; say --gridmapdir"))
             return
         self._set(self.mapping, "gridmapdir", self._path(value, options), options)
+        self.mapping["lease_names"] = "lcmaps"
+        self._note("two owners whose DNs differ only in case cannot both have a lease; lease_names = strict lets them")
         if options.values.get("mappings", "1") != "1":
             self.problems.append(options.problem("an owner has one account of a pool"))
         if options.values.get("strict", "yes") != "yes":
