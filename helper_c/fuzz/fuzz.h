@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 int	LLVMFuzzerTestOneInput(const uint8_t *, size_t);
 
@@ -38,5 +39,16 @@ const char	*fuzz_file(const uint8_t *, size_t);
 			abort();					\
 		}							\
 	} while (0)
+
+/* A field of a record is one string within it, of printable characters. */
+static inline void
+fuzz_is_text(const char *field, size_t size)
+{
+	size_t len = strnlen(field, size), i;
+
+	MUST(len < size);
+	for (i = 0; i < len; i++)
+		MUST(field[i] >= ' ' && field[i] <= '~');
+}
 
 #endif

@@ -47,30 +47,20 @@ sound(struct pil_map_request *request, struct pil_map_record *record)
 }
 
 static void
-is_text(const char *field, size_t size)
-{
-	size_t len = strnlen(field, size), i;
-
-	MUST(len < size);
-	for (i = 0; i < len; i++)
-		MUST(field[i] >= ' ' && field[i] <= '~');
-}
-
-static void
 use(const struct pil_map_record *record)
 {
 	const struct pil_mapping *map = &record->map;
 	uint32_t i;
 
-	is_text(map->detail, sizeof(map->detail));
+	fuzz_is_text(map->detail, sizeof(map->detail));
 	if (record->reason != PIL_OK) {
 		MUST(record->reason >= 400 && record->reason < 600);
 		MUST(map->account[0] == '\0' && map->uid == 0);
 		return;
 	}
-	is_text(map->account, sizeof(map->account));
-	is_text(map->home, sizeof(map->home));
-	is_text(map->lease, sizeof(map->lease));
+	fuzz_is_text(map->account, sizeof(map->account));
+	fuzz_is_text(map->home, sizeof(map->home));
+	fuzz_is_text(map->lease, sizeof(map->lease));
 	MUST(strncmp(map->account, "pool", 4) == 0 ||
 	    strcmp(map->account, "extra") == 0);
 	MUST(strchr(map->account, '/') == NULL && map->home[0] == '/');

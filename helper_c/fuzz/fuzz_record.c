@@ -33,16 +33,6 @@ sound(struct pil_record *record)
 }
 
 static void
-is_text(const char *field, size_t size)
-{
-	size_t len = strnlen(field, size), i;
-
-	MUST(len < size);
-	for (i = 0; i < len; i++)
-		MUST(field[i] >= ' ' && field[i] <= '~');
-}
-
-static void
 use(const struct pil_identity *who)
 {
 	static const struct caller caller = {
@@ -51,20 +41,20 @@ use(const struct pil_identity *who)
 	char detail[PIL_DETAIL_SIZE];
 	uint32_t i;
 
-	is_text(who->detail, sizeof(who->detail));
+	fuzz_is_text(who->detail, sizeof(who->detail));
 	if (who->reason != PIL_OK) {
 		MUST(who->reason >= 200 && who->reason < 400);
 		MUST(who->dn[0] == '\0' && who->fqan_count == 0);
 		return;
 	}
-	is_text(who->dn, sizeof(who->dn));
-	is_text(who->issuer, sizeof(who->issuer));
-	is_text(who->vo, sizeof(who->vo));
+	fuzz_is_text(who->dn, sizeof(who->dn));
+	fuzz_is_text(who->issuer, sizeof(who->issuer));
+	fuzz_is_text(who->vo, sizeof(who->vo));
 	MUST(who->dn[0] == '/' && who->depth <= PIL_DEPTH_MAX);
 	MUST(who->fqan_count <= PIL_FQAN_MAX);
 	MUST(who->not_after > NOW - 300 && who->not_before <= NOW + 300);
 	for (i = 0; i < who->fqan_count; i++) {
-		is_text(who->fqan[i], sizeof(who->fqan[i]));
+		fuzz_is_text(who->fqan[i], sizeof(who->fqan[i]));
 		MUST(who->fqan[i][0] == '/');
 	}
 	(void)bounds_owner(&caller, who, detail);

@@ -55,6 +55,20 @@ def found(process: "subprocess.Popen[str]") -> tuple[list[str], int]:
     return worked, int(counted.group(1))
 
 
+def started_under_attack(rig: HelperRig, how: str) -> "tuple[subprocess.Popen[bytes], subprocess.Popen[str]]":
+    """Start a run in a process that the attacker knows, and attacks, before its execve."""
+    code = "import os, sys\nprint(flush=True)\nsys.stdin.readline()\nos.execv(sys.argv[1], sys.argv[1:])\n"
+    words = ["run", "--proxy", str(rig.proxy()), "--", "/usr/bin/true"]
+    process = rig.start(words, program=(PYTHON, "-c", code), stdin=subprocess.PIPE)
+    assert process.stdin
+    assert process.stdout
+    process.stdout.readline()
+    attacker = looked(rig, how, 3000, process.pid)
+    process.stdin.write(b"\n")
+    process.stdin.close()
+    return process, attacker
+
+
 def test_the_attack_works_where_it_may(rig: HelperRig) -> None:
     """Against a program of the pilot's own it finds everything, so that finding nothing means something."""
     fake = rig.attacks / "pilotage-fake"
@@ -89,17 +103,9 @@ def test_no_process_of_a_start_can_be_looked_into(rig: HelperRig, who: str) -> N
 
 def test_a_child_of_the_pilots_is_closed_from_its_execve_on(rig: HelperRig) -> None:
     """The tightest race: the attacker knows the pid before the helper is started in it."""
-    code = "import os, sys\nprint(os.getpid(), flush=True)\nsys.stdin.readline()\nos.execv(sys.argv[1], sys.argv[1:])\n"
-    words = ["run", "--proxy", str(rig.proxy()), "--", "/usr/bin/true"]
     attempts = 0
     for _ in range(12):
-        process = rig.start(words, program=(PYTHON, "-c", code), stdin=subprocess.PIPE)
-        assert process.stdin
-        assert process.stdout
-        process.stdout.readline()
-        attacker = looked(rig, "look", 3000, process.pid)
-        process.stdin.write(b"\n")
-        process.stdin.close()
+        process, attacker = started_under_attack(rig, "look")
         assert process.wait(10) == 0
         worked, tried = found(attacker)
         assert worked == []
@@ -213,19 +219,11 @@ def test_root_joins_only_namespaces_that_it_made_before_the_payload(rig: HelperR
 
 def test_the_monitor_cannot_be_signalled_once_it_waits(rig: HelperRig) -> None:
     """From its first moment it is attacked with KILL: what a lucky shot ends had not begun, and nothing is left."""
-    code = "import os, sys\nprint(os.getpid(), flush=True)\nsys.stdin.readline()\nos.execv(sys.argv[1], sys.argv[1:])\n"
-    words = ["run", "--proxy", str(rig.proxy()), "--", "/usr/bin/true"]
     codes: Counter[int] = Counter()
     shots = 0
     for _ in range(25):
         before = len(rig.audit())
-        process = rig.start(words, program=(PYTHON, "-c", code), stdin=subprocess.PIPE)
-        assert process.stdin
-        assert process.stdout
-        process.stdout.readline()
-        attacker = looked(rig, "signal", 3000, process.pid)
-        process.stdin.write(b"\n")
-        process.stdin.close()
+        process, attacker = started_under_attack(rig, "signal")
         codes[process.wait(10)] += 1
         worked, tried = found(attacker)
         shots += tried
