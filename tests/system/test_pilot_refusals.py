@@ -181,7 +181,7 @@ def test_a_proxy_of_somebody_else_than_the_jobs_owner_is_not_run(
     node.helper.grid.voms_proxy(node.helper.owners[1], out, fqans=(ANALYSIS,))
     another = load_identity(out)
 
-    async def issue(_issuer: object, _caller: object, _peer: str, wanted: Wanted, *, renewal: bool) -> IssuedProxy:
+    async def issue(_issuer: object, _caller: object, wanted: Wanted, *, renewal: bool) -> IssuedProxy:
         now, hour = utc_now(), timedelta(hours=1)
         proxy = sign_proxy(another.chain, another.key, check_request(wanted.request), lifetime=hour, now=now)
         return IssuedProxy(tuple(c.public_bytes(Encoding.DER) for c in (proxy, *another.chain)), now + hour)
