@@ -1,6 +1,7 @@
 """The caller's stored credentials: the part of the SDK that `Client.credentials` is."""
 
 import datetime
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -143,6 +144,13 @@ class Credentials:
             ids = ", ".join(one.credential_id for one in named)
             raise refuse(Reason.INVALID_ARGUMENT, f"{len(named)} credentials are named {text!r}: {ids}; give an id.")
         return named[0] if named else self.get(text)
+
+    def id_of(self, text: str) -> str:
+        """Return the id of a credential by its id, whosever it is, or by a name that only one of the caller's has."""
+        try:
+            return str(uuid.UUID(text))
+        except ValueError:
+            return self.find(text).credential_id
 
     def destroy(self, credential_id: str) -> Credential:
         """Make the service forget a credential at once, and forget its retrieval key here."""

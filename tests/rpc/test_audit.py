@@ -227,6 +227,47 @@ def test_an_admin_reads_it_by_the_command_line(
     assert shell.run("admin", "audit", "--dn", "/O=nobody").out == ""
 
 
+def test_an_admin_sees_and_ends_anybodys_credential_by_its_id(
+    rig: Rig, owner: Client, pilot: Client, delegated: Delegated, grid: ToyGrid, tmp_path: Path, bob_proxy: Path
+) -> None:
+    submit(owner, delegated)
+    lease = acquire(pilot, register(pilot))
+    pilot.credentials.RetrieveCredential(retrieve_request(lease))
+    name = delegated.credential_id
+    stranger = Shell(rig, bob_proxy, tmp_path / "bob")
+    for words in (("log", name), ("destroy", name)):
+        done = stranger.run("credential", *words)
+        assert (done.code, "CREDENTIAL_NOT_FOUND" in done.err) == (3, True)
+    proxy = grid.voms_proxy(grid.user("admin"), tmp_path / "admin.proxy", fqans=("/demo",))
+    shell = Shell(rig, proxy, tmp_path / "admin")
+    assert lease.lease_id in shell.ok("credential", "log", name)
+    assert "is destroyed" in shell.run("credential", "destroy", name).err
+    assert reason(submit, owner, delegated) is Reason.CREDENTIAL_DESTROYED
+
+
+def test_issuances_come_in_pages_newest_first(owner: Client, pilot: Client, delegated: Delegated) -> None:
+    submit(owner, delegated)
+    pilot_id = register(pilot)
+    lease = acquire(pilot, pilot_id)
+    serials = [serial(pilot.credentials.RetrieveCredential(retrieve_request(lease)))]
+    serials += [serial(pilot.credentials.RenewCredential(refreshed(pilot, pilot_id, lease))) for _ in range(4)]
+    found: list[str] = []
+    token = ""
+    while True:
+        request = pb.ListIssuancesRequest(credential_id=delegated.credential_id, page_size=2, page_token=token)
+        page = owner.credentials.ListIssuances(request)
+        assert len(page.issuances) <= 2
+        found += [one.serial for one in page.issuances]
+        token = page.next_page_token
+        if not token:
+            break
+    assert found == serials[::-1]
+
+
+def serial(answer: pb.RetrieveCredentialResponse | pb.RenewCredentialResponse) -> str:
+    return str(x509.load_der_x509_certificate(answer.chain[0]).serial_number)
+
+
 def test_the_log_names_each_row_and_finds_a_tail_that_the_anchor_does_not_know(
     rig: Rig, owner: Client, pilot: Client, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -141,7 +141,7 @@ def destroy(session: Session, *, credential_ids: tuple[str, ...]) -> None:
     held, until you delegate anew. Proxies that are out already live on elsewhere until they end by themselves.
     """
     with session.connect() as client:
-        found = [client.credentials.find(named).credential_id for named in credential_ids]
+        found = [client.credentials.id_of(named) for named in credential_ids]
         for credential_id in dict.fromkeys(found):
             client.credentials.destroy(credential_id)
             say(f"{credential_id} is destroyed")
@@ -153,11 +153,11 @@ def destroy(session: Session, *, credential_ids: tuple[str, ...]) -> None:
 @JSON
 @connected
 def log(session: Session, *, credential_id: str, form: str, as_json: bool) -> None:
-    """Show who got a proxy of a credential, when, for which job."""
+    """Show who got a proxy of a credential, when, for which job. Admins may ask for anybody's, by its id."""
     from pilotage.cli.render import emit_json, emit_table, when
 
     with session.connect() as client:
-        found = list(client.credentials.issuances(client.credentials.find(credential_id).credential_id))
+        found = list(client.credentials.issuances(client.credentials.id_of(credential_id)))
     if as_json or form == "json":
         emit_json(found)
         return
