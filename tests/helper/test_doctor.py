@@ -243,3 +243,59 @@ def test_an_installation_as_it_should_be_has_nothing_broken(rig: HelperRig) -> N
         rig.keeper.chmod(0o700)
     with rig.configured(change=lambda text: text.replace("[map]", "[map]\nfrobnicate = 1")):
         assert "BROKEN  configuration: " in CliRunner().invoke(main, words).output
+
+
+@pytest.fixture
+def openssl(tmp_path: Path) -> Path:
+    """A libexec folder, and a program that says what openssl(1) would."""
+    for name, lines in (
+        ("pilotage-verify", ["OpenSSL 3.0.19 27 Jan 2026", "built on: Fri Apr  3 12:29:32 2026 UTC"]),
+        (
+            "same",
+            [
+                "OpenSSL 3.0.19 27 Jan 2026 (Library: OpenSSL 3.0.19 27 Jan 2026)",
+                "built on: Fri Apr  3 12:29:32 2026 UTC",
+            ],
+        ),
+        (
+            "mended",
+            [
+                "OpenSSL 3.0.19 27 Jan 2026 (Library: OpenSSL 3.0.19 27 Jan 2026)",
+                "built on: Mon Jun  1 08:00:00 2026 UTC",
+            ],
+        ),
+        (
+            "newer",
+            [
+                "OpenSSL 3.0.20 1 Jun 2026 (Library: OpenSSL 3.0.20 1 Jun 2026)",
+                "built on: Fri Apr  3 12:29:32 2026 UTC",
+            ],
+        ),
+    ):
+        words = " ".join(f"'{line}'" for line in lines)
+        (tmp_path / name).write_text(f"#!/bin/sh\nprintf '%s\\n' {words}\n")
+        (tmp_path / name).chmod(0o755)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("machine", "state", "word"),
+    [
+        ("same", State.OK, "the machine's own"),
+        ("mended", State.WEAKER, "build and install the helper anew"),
+        ("newer", State.WEAKER, "the machine has OpenSSL 3.0.20"),
+        ("missing", State.WEAKER, "cannot be compared"),
+    ],
+)
+def test_a_fix_of_openssl_that_is_not_in_the_verifier_is_told(
+    openssl: Path, machine: str, state: State, word: str
+) -> None:
+    (finding,) = i.cryptography(openssl, str(openssl / machine))
+    assert finding.state is state
+    assert word in finding.found + finding.means
+
+
+@pytest.mark.root
+def test_the_installed_verifier_holds_the_machines_openssl(rig: HelperRig) -> None:
+    (finding,) = i.cryptography(rig.verifier.parent)
+    assert finding.state is State.OK, finding

@@ -1,5 +1,6 @@
 /*
  * pilotage-verify CA_DIR VOMS_DIR HOST
+ * pilotage-verify --version	which OpenSSL it holds, as openssl(1) says it
  *
  * Run by pilotage-keep as a uid of its own: one request and its PEM bytes come
  * in on descriptor 0, one record goes out on 1. "-" stands for no VOMS
@@ -147,6 +148,11 @@ main(int argc, char **argv)
 	struct pil_dirs dirs;
 	enum pil_reason opened;
 
+	if (argc == 2 && strcmp(argv[1], "--version") == 0) {
+		(void)printf("%s\n%s\n", OpenSSL_version(OPENSSL_VERSION),
+		    OpenSSL_version(OPENSSL_BUILT_ON));
+		return 0;
+	}
 	if (argc != 4)
 		die("usage: pilotage-verify CA_DIR VOMS_DIR HOST");
 	if (clearenv() != 0 || close_range(STDERR_FILENO + 1, ~0u, 0) != 0)

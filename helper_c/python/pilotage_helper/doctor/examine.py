@@ -19,6 +19,7 @@ def examine(config: Path, program: Path, libexec: Path) -> Iterator[Finding]:
     yield machine.landlock()
     yield from machine.privileges(status, (proc / "uid_map").read_text())
     yield from installation.programs(program, libexec)
+    yield from installation.cryptography(libexec)
     demands, rest = Demands(), list[Finding]()
     try:
         site = read_site(config, any_owner=False)

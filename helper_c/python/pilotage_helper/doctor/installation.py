@@ -3,6 +3,7 @@
 import os
 import pwd
 import stat
+import subprocess
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -53,6 +54,29 @@ def programs(program: Path, libexec: Path) -> Iterator[Finding]:
         wrong = wrong_with(libexec / name, 0o700 if name == KEEPER else 0o755)
         text = f"{without[0].upper()}{without[1:]}."
         yield broken(str(libexec / name), wrong, text) if wrong else ok(str(libexec / name), "in place")
+
+
+def said_by(*words: str) -> list[str]:
+    """Return the lines that a program prints, none when it cannot be asked."""
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=10, check=False, env={})
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return done.stdout.splitlines() if done.returncode == 0 else []
+
+
+def cryptography(libexec: Path, openssl: str = "/usr/bin/openssl") -> Iterator[Finding]:
+    """Compare the OpenSSL that the verifier holds with the machine's: a fix of that does not reach a linked-in one."""
+    subject = "verifier's OpenSSL"
+    own = said_by(str(libexec / "pilotage-verify"), "--version")
+    installed = said_by(openssl, "version", "-v", "-b")
+    if not own or not installed:
+        yield weaker(subject, "cannot be compared with the machine's", f"Either it or {openssl} does not answer.")
+    elif installed[0].endswith(f"(Library: {own[0]})") and own[1:] == installed[1:]:
+        yield ok(subject, f"{own[0]}, the machine's own")
+    else:
+        found = f"{own[0]}, {own[-1]}; the machine has {installed[0].partition(' (')[0]}, {installed[-1]}"
+        yield weaker(subject, found, "A fix of OpenSSL is not in the verifier: build and install the helper anew.")
 
 
 def matches(bounds: str, name: str) -> bool:
