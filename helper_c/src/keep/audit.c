@@ -23,9 +23,8 @@
 #define LOG_SOCKET	"/dev/log"
 #define LOG_PRIORITY	86	/* authpriv.info */
 
-/* A datagram to the log daemon, if the machine has one. */
-static int
-open_log(void)
+int
+audit_daemon(void)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -63,26 +62,33 @@ mend(int file)
 }
 
 int
+audit_lines(const char *path, char *detail)
+{
+	int file = pil_open_trusted(path, O_RDWR | O_APPEND | O_CREAT, 0,
+	    detail);
+
+	if (file == -1 || mend(file) == 0)
+		return file;
+	pil_detail(detail, "%s: %s", path, strerror(errno));
+	(void)close(file);
+	return -1;
+}
+
+int
 audit_open(struct run *run, char *detail)
 {
 	const char *path = run->config.audit_file;
 
 	if (run->config.syslog && run->audit_log == -1)
-		run->audit_log = open_log();
+		run->audit_log = audit_daemon();
 	if (path == NULL && run->audit_log != -1)
 		return 0;
 	if (path == NULL) {
 		pil_detail(detail, "no log daemon listens on " LOG_SOCKET);
 		return -1;
 	}
-	run->audit_file = pil_open_trusted(path,
-	    O_RDWR | O_APPEND | O_CREAT, 0, detail);
-	if (run->audit_file == -1)
-		return -1;
-	if (mend(run->audit_file) == 0)
-		return 0;
-	pil_detail(detail, "%s: %s", path, strerror(errno));
-	return -1;
+	run->audit_file = audit_lines(path, detail);
+	return run->audit_file == -1 ? -1 : 0;
 }
 
 static void

@@ -7,6 +7,10 @@
 
 /* Open the sinks that the configuration names; -1: none can be used. */
 int	audit_open(struct run *, char *detail);
+/* A datagram socket to the log daemon; -1: the machine has none. */
+int	audit_daemon(void);
+/* A file that only root could have written, to append whole lines to. */
+int	audit_lines(const char *path, char *detail);
 /* Begin a line with all that is known of the run. */
 void	audit_begin(const struct run *, struct pil_json *, const char *event);
 /* The bounds that are set, with the names they have in the configuration. */

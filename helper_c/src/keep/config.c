@@ -40,6 +40,8 @@ static const struct pil_setting helper_keys[] = {
 	    { "refuse", "accept", NULL } },
 	{ "no_new_privs", PIL_WORDS, AT(no_new_privs), 0, 2, { "no", "yes", NULL } },
 	{ "cgroup", PIL_WORDS, AT(cgroup), 0, 3, { "auto", "required", "off" } },
+	{ "legacy_log", PIL_WORDS, AT(old_log), 0, 2, { "no", "yes", NULL } },
+	{ "legacy_log_file", PIL_PATH, AT(old_file), 0, 0, { NULL } },
 };
 
 static const struct pil_setting isolation_keys[] = {

@@ -4,6 +4,7 @@
  * that only a directory knows are named by their uid in the configuration.
  */
 #include <errno.h>
+#include <grp.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <string.h>
@@ -43,6 +44,24 @@ local_name(uid_t uid, char *name, size_t size)
 	else
 		(void)snprintf(name, size, "%u", uid);
 	return found == -1 ? -1 : 0;
+}
+
+void
+local_group(gid_t gid, char *name, size_t size)
+{
+	static char buf[ENTRY_SIZE];
+	FILE *file = fopen("/etc/group", "re");
+	struct group group, *entry = NULL;
+
+	(void)snprintf(name, size, "%u", gid);
+	if (file == NULL)
+		return;
+	while (fgetgrent_r(file, &group, buf, sizeof(buf), &entry) == 0)
+		if (group.gr_gid == gid && strlen(group.gr_name) < size) {
+			(void)snprintf(name, size, "%s", group.gr_name);
+			break;
+		}
+	(void)fclose(file);
 }
 
 int

@@ -6,6 +6,8 @@
 
 /* The uid's name, or its number where it has none; -1: errno says why. */
 int	local_name(uid_t, char *name, size_t);
+/* A group's name, or its number where /etc/group has none. */
+void	local_group(gid_t, char *name, size_t);
 /* A name's ids: 1, 0 when there is none, -1 with errno. */
 int	local_ids(const char *name, struct ids *);
 

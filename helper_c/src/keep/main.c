@@ -24,6 +24,7 @@
 #include "keep/glexec.h"
 #include "keep/local.h"
 #include "keep/monitor.h"
+#include "keep/oldlog.h"
 #include "keep/proxyfile.h"
 #include "keep/tell.h"
 #include "privsep/handover.h"
@@ -90,6 +91,8 @@ prepare(struct run *run)
 	if (audit_open(run, unlogged) == -1 && reason == PIL_OK)
 		refuse(run, PIL_AUDIT_UNAVAILABLE, "%s", unlogged);
 	check(run, reason, detail);
+	if (oldlog_open(run, detail) == -1)
+		refuse(run, PIL_AUDIT_UNAVAILABLE, "%s", detail);
 	if (run->pilot.uid == 0 && run->options.verb == VERB_CLEANUP)
 		return;
 	if (run->pilot.uid == 0)
@@ -135,6 +138,7 @@ int
 main(int argc, char **argv)
 {
 	static struct run run = { .audit_file = -1, .audit_log = -1,
+	    .old_file = -1, .old_log = -1,
 	    .front = HANDOVER_FRONT_FD, .slot = { -1, -1, -1, -1, -1, -1 },
 	    .control = { -1, -1 },
 	    .cgroup = { .leaf = { { .parent = -1, .dir = -1 },

@@ -19,6 +19,7 @@
 #include "keep/isolate.h"
 #include "keep/mapper.h"
 #include "keep/monitor.h"
+#include "keep/oldlog.h"
 #include "keep/payload.h"
 #include "keep/share.h"
 #include "keep/slot.h"
@@ -215,6 +216,9 @@ monitor(struct run *run)
 	if (audit_write(run, &json) == -1)
 		refuse(run, PIL_AUDIT_UNAVAILABLE, "START cannot be logged");
 	run->started = 1;
+	if (oldlog_begin(run) == -1)
+		refuse(run, PIL_AUDIT_UNAVAILABLE, "the legacy lines cannot "
+		    "be logged");
 	/* The payload's pipes must close with the payload. */
 	if (sys_let_go(STDIN_FILENO, STDERR_FILENO) == -1)
 		refuse(run, PIL_HELPER_SYSTEM, "descriptors: %s",

@@ -37,6 +37,8 @@ struct config {
 	unsigned long long tmp_bytes;	/* each of the private /tmp, ... */
 	unsigned long long bounds[NTREES]; /* the site's; 0: none */
 	const char	*cgroup_parent;	/* NULL: the caller's groups */
+	unsigned	 old_log;	/* gLExec's lines to the log daemon, */
+	const char	*old_file;	/* and to this file; NULL: no */
 	size_t		 ncallers;
 	struct caller	 callers[PIL_CALLERS_MAX];
 };
@@ -108,6 +110,9 @@ struct run {
 	struct share	 share;		/* the same */
 	struct proxy	 proxy, source;
 	int		 audit_file, audit_log;	/* -1: not open */
+	int		 old_file, old_log;	/* the same for oldlog.c */
+	int		 old_begun;	/* and it waits for the end */
+	char		 old_cwd[PATH_MAX];	/* the caller's, for it alone */
 	int		 front;		/* socket to the front */
 	struct pil_record record;
 	struct pil_mapping map;

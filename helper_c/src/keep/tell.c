@@ -10,6 +10,7 @@
 #include "keep/audit.h"
 #include "keep/cgroup.h"
 #include "keep/glexec.h"
+#include "keep/oldlog.h"
 #include "keep/slot.h"
 #include "keep/tell.h"
 
@@ -61,6 +62,7 @@ log_refusal(const struct run *run, int code, enum pil_reason reason,
 	pil_json_string(&json, "message", text);
 	/* There is nobody left to tell if this fails: the run ends anyway. */
 	(void)audit_write(run, &json);
+	(void)oldlog_end(run);
 }
 
 void

@@ -23,6 +23,7 @@
 #include "keep/glexec.h"
 #include "keep/isolate.h"
 #include "keep/monitor.h"
+#include "keep/oldlog.h"
 #include "keep/payload.h"
 #include "keep/renew.h"
 #include "keep/slot.h"
@@ -323,7 +324,7 @@ finish(struct watch *w)
 	struct run *run = w->run;
 	struct ending end = { .reason = w->why };
 	struct pil_json json;
-	int alone = slot_hold(run) == 1, left;
+	int alone = slot_hold(run) == 1, left, unlogged;
 
 	end.processes = kill_everything(run, alone);
 	end.files = sweep_files(run, run->id, alone && !run->options.glexec);
@@ -344,7 +345,9 @@ finish(struct watch *w)
 		    w->failure.detail);
 	audit_begin(run, &json, "END");
 	describe(run, &end, &json);
-	if (audit_write(run, &json) == -1 && end.reason == PIL_OK)
+	unlogged = audit_write(run, &json);
+	unlogged |= oldlog_end(run);
+	if (unlogged && end.reason == PIL_OK)
 		end.reason = PIL_AUDIT_UNAVAILABLE;
 	tell_ended(run, &end);
 	_exit(end.code);
