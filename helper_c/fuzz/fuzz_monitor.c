@@ -23,7 +23,7 @@ static int said = -1;
 
 #include "fuzz.h"
 
-static struct run run;
+static struct run run = { .named = &run.map };
 
 static void
 drain(int fd)

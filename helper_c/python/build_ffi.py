@@ -116,6 +116,7 @@ ffi.cdef("""
         unsigned require_crl;
         unsigned refuse_limited;
         unsigned accept_old;
+        unsigned log_only;
         unsigned cgroup;
         unsigned namespaces;
         unsigned long long bounds[4];

@@ -61,6 +61,7 @@ def test_the_package_holds_the_helper_and_nothing_that_is_active(package: Path) 
     setuid = [name for name, line in listing.items() if "s" in line.split()[0]]
     assert setuid == ["./usr/sbin/pilotage-exec"]
     assert listing["./usr/libexec/pilotage/pilotage-keep"].startswith("-rwx------ root/root")
+    assert listing["./usr/libexec/pilotage/pilotage-logonly"].startswith("-rwx--x--x root/root")
     assert all(line.split()[1] == "root/root" for line in listing.values())
     for name in (
         "libexec/pilotage/pilotage-verify",

@@ -148,9 +148,9 @@ def readelf(program: Path, option: str) -> str:
 
 
 @pytest.mark.root
-@pytest.mark.parametrize("name", ["pilotage-exec", "pilotage-keep"])
+@pytest.mark.parametrize("name", ["pilotage-exec", "pilotage-keep", "pilotage-logonly"])
 def test_the_installed_programs_link_libc_alone_and_are_hardened(rig: HelperRig, name: str) -> None:
-    program = {"pilotage-exec": rig.program, "pilotage-keep": rig.keeper}[name]
+    program = rig.program if name == "pilotage-exec" else rig.keeper.with_name(name)
     dynamic = readelf(program, "-d")
     assert re.findall(r"\(NEEDED\).*\[(.*)\]", dynamic) == ["libc.so.6"]
     assert "RPATH" not in dynamic
@@ -186,3 +186,18 @@ def test_the_installed_programs_are_roots_and_lie_below_roots_directories(rig: H
     for path in (rig.program, rig.keeper, rig.verifier, *rig.program.parents, *rig.verifier.parents):
         assert path.stat().st_uid == 0
         assert path.stat().st_mode & 0o022 == 0
+
+
+@pytest.mark.root
+def test_where_the_switch_is_there_is_no_way_without_and_where_there_is_none_there_is_no_power(rig: HelperRig) -> None:
+    """Each program has the one `become.c` or the other, and neither has a condition between them."""
+    keeps, stays = (readelf(rig.keeper.with_name(name), "--syms") for name in ("pilotage-keep", "pilotage-logonly"))
+    for name in ("become_account", "become_verifier"):
+        assert re.search(rf"FUNC .* {name}\n", keeps)
+        assert re.search(rf"FUNC .* {name}\n", stays)
+    assert " is_caller" in stays
+    assert " is_caller" not in keeps
+    body = without_comments(SOURCE / "keep" / "become.c")
+    assert not re.search(r"\bif\b|\?|&&|\|\||\bswitch \(|\bwhile\b|\bfor\b", body)
+    mode = [path.name for path in PROGRAMS["keep"] if re.search(r"\blog_only\b", without_comments(path))]
+    assert sorted(mode) == ["config.c", "main.c", "prepare.c"]

@@ -28,6 +28,7 @@ POOL_SIZE = 12
 LIBEXEC = {
     **dict.fromkeys(("pilotage-verify", "pilotage-map", "pilotage-sweep", "pilotage-control"), 0o755),
     "pilotage-keep": 0o700,
+    "pilotage-logonly": 0o711,
 }
 ANALYSIS = "/demo/Role=analysis"
 CONFIG = """\

@@ -4,6 +4,7 @@ import errno
 import functools
 import re
 import subprocess
+from collections.abc import Sequence
 
 import msgspec
 
@@ -57,13 +58,16 @@ class Injector:
         self.report = rig.prefix / "inject.report"
         self.witness = rig.attack("witness")
 
-    def run(self, which: str = "-", error: int = errno.EPERM, *, seconds: float = 30) -> Outcome:
-        """Run the witness as a payload; the calls that `which` names fail."""
+    def run(
+        self, which: str = "-", error: int = errno.EPERM, *, payload: Sequence[str] = (), seconds: float = 30
+    ) -> Outcome:
+        """Run a payload, by default the witness; the calls that `which` names fail."""
         rig = self.rig
         groups = ",".join(str(gid) for gid in rig.groups)
-        exes = f"{rig.program},{rig.keeper}"
+        exes = f"{rig.program},{rig.keeper},{rig.keeper.with_name('pilotage-logonly')}"
         program = [rig.attack("inject"), exes, self.report, error, which, rig.pilot.pw_uid, groups]
-        return rig.run(self.witness, user="root", program=[str(word) for word in program], seconds=seconds)
+        words = payload or (self.witness,)
+        return rig.run(*words, user="root", program=[str(word) for word in program], seconds=seconds)
 
     def calls(self) -> list[Call]:
         """The calls of the run before."""
@@ -73,6 +77,10 @@ class Injector:
     def places(self) -> list[Call]:
         """The calls of a good run; of the same one after the same one, the first."""
         assert self.run().code == 0
+        return self.chosen()
+
+    def chosen(self) -> list[Call]:
+        """The same of the run before."""
         found: list[Call] = []
         for process in range(16):
             mine = [call for call in self.calls() if call.where.startswith(f"{process}.")]

@@ -86,6 +86,7 @@ class CConfig(Pointer, Protocol):
     require_crl: int
     refuse_limited: int
     accept_old: int
+    log_only: int
     cgroup: int
     namespaces: int
     bounds: Sequence[int]

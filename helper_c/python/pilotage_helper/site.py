@@ -49,6 +49,7 @@ class Site(msgspec.Struct, frozen=True):
     require_crl: bool
     refuse_limited: bool
     callers: tuple[Caller, ...]
+    log_only: bool = False
     demands: Demands = Demands()
     max_proxy_seconds: int = 0
     max_voms_seconds: int = 0
@@ -110,6 +111,7 @@ def read_site(path: Path, *, any_owner: bool) -> Site:
             Caller(native.string(config.callers[i].name), native.string(config.callers[i].accounts))
             for i in range(config.ncallers)
         ),
+        log_only=bool(config.log_only),
         demands=Demands(
             cgroup=("auto", "required", "off")[config.cgroup],
             namespaces=("off", "auto", "required")[config.namespaces],

@@ -91,7 +91,7 @@ hear(const struct call *call, int monitor, struct heard *heard)
 		return 0;
 	message.text[sizeof(message.text) - 1] = '\0';
 	heard->any = 1;
-	if (message.kind == MESSAGE_EXIT || message.kind == MESSAGE_REFUSED)
+	if (message.kind == MESSAGE_EXIT || message_refuses(message.kind))
 		heard->code = message.code;
 	if (message.kind != MESSAGE_EXIT)
 		tell_caller(&message, call->options.status_fd);

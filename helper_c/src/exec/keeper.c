@@ -48,16 +48,21 @@ place(int *front, int *handover)
 }
 
 void
-keeper(int front, int handover)
+keeper(const struct call *call, int front, int handover, int plain)
 {
-	char *argv[] = { (char *)(uintptr_t)"pilotage-keep", NULL };
+	char *keep[] = { (char *)(uintptr_t)"pilotage-keep", NULL };
+	char *logonly[] = { (char *)(uintptr_t)"pilotage-logonly", NULL };
 	char *nothing[] = { NULL };
 
-	if (switch_to_root() == -1)
+	if ((plain ? switch_to_caller(&call->pilot) : switch_to_root()) == -1)
 		fail(front, PIL_SWITCH_FAILED, "monitor");
 	if (place(&front, &handover) == -1)
 		fail(front, PIL_HELPER_SYSTEM, "descriptors");
-	(void)execve(PILOTAGE_KEEP, argv, nothing);
+	if (plain) {
+		(void)execve(PILOTAGE_LOGONLY, logonly, nothing);
+		fail(front, PIL_HELPER_SYSTEM, PILOTAGE_LOGONLY);
+	}
+	(void)execve(PILOTAGE_KEEP, keep, nothing);
 	fail(front, PIL_HELPER_SYSTEM, PILOTAGE_KEEP);
 	_exit(202);	/* never reached; fail safe */
 }

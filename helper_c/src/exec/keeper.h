@@ -2,7 +2,13 @@
 #ifndef PILOTAGE_EXEC_KEEPER_H
 #define PILOTAGE_EXEC_KEEPER_H
 
-/* Become root and pilotage-keep; a failure is told to the front. */
-void	keeper(int front, int handover) __attribute__((noreturn));
+#include "privsep/call.h"
+
+/*
+ * Become root and pilotage-keep; or, plain, the caller for good and
+ * pilotage-logonly. A failure is told to the front.
+ */
+void	keeper(const struct call *, int front, int handover, int plain)
+	    __attribute__((noreturn));
 
 #endif

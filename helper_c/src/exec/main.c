@@ -56,8 +56,17 @@ check(const struct call *call, enum pil_reason reason, const char *detail)
 		refuse_call(call, reason, "%s", detail);
 }
 
+/* Without any privilege there is still mode log-only, if the site says so. */
+static int
+is_plain(const struct call *call, enum pil_reason reason)
+{
+	return (reason == PIL_HELPER_PRIVILEGE ||
+	    reason == PIL_HELPER_NO_NEW_PRIVS) && geteuid() != 0 &&
+	    geteuid() == call->pilot.uid;
+}
+
 static void
-split(const struct call *call)
+split(const struct call *call, int plain)
 {
 	int pair[2], handover;
 	pid_t pid;
@@ -70,7 +79,7 @@ split(const struct call *call)
 		refuse_call(call, PIL_HELPER_SYSTEM, "split: %s",
 		    strerror(errno));
 	if (pid == 0)
-		keeper(pair[1], handover);
+		keeper(call, pair[1], handover, plain);
 	(void)close(handover);
 	(void)close(pair[1]);
 	front(call, pair[0], pid);
@@ -81,6 +90,7 @@ main(int argc, char **argv)
 {
 	char detail[PIL_DETAIL_SIZE], *nothing[] = { NULL };
 	static struct call call;
+	enum pil_reason reason;
 	const char *wrong;
 	size_t size;
 
@@ -106,8 +116,10 @@ main(int argc, char **argv)
 	    call.options.verb == VERB_CHECK_CONFIG ||
 	    call.options.verb == VERB_CONTROL)
 		answer_unprivileged(&call, argv);
-	check(&call, inherit_ids(detail), detail);
+	reason = inherit_ids(detail);
+	if (!is_plain(&call, reason))
+		check(&call, reason, detail);
 	check(&call, inherit_limits(&call, detail), detail);
-	split(&call);
+	split(&call, is_plain(&call, reason));
 	_exit(202);	/* never reached; fail safe */
 }

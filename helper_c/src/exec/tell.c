@@ -60,7 +60,7 @@ tell_caller(const struct message *message, int status_fd)
 	struct pil_json json;
 	int len;
 
-	if (message->kind != MESSAGE_REFUSED) {
+	if (!message_refuses(message->kind)) {
 		if (status_fd == -1 && message->kind == MESSAGE_MAP)
 			status_fd = STDOUT_FILENO;
 		if (status_fd != -1)
@@ -80,6 +80,8 @@ tell_caller(const struct message *message, int status_fd)
 	pil_json_string(&json, "reason", name);
 	pil_json_bool(&json, "retry", may_retry(reason));
 	pil_json_string(&json, "message", message->text);
+	if (message->kind == MESSAGE_REFUSED_LOG_ONLY)
+		pil_json_string(&json, "mode", "log-only");
 	write_line(status_fd, json.buf, pil_json_close(&json));
 }
 

@@ -15,10 +15,10 @@
 #include <unistd.h>
 
 #include "base/sha256.h"
-#include "base/trusted.h"
 #include "keep/audit.h"
 #include "keep/cgroup.h"
 #include "keep/isolate.h"
+#include "keep/lines.h"
 
 #define LOG_SOCKET	"/dev/log"
 #define LOG_PRIORITY	86	/* authpriv.info */
@@ -38,42 +38,6 @@ audit_daemon(void)
 	return -1;
 }
 
-/*
- * A disk that was full may have taken half a line. It is ended, so that ours
- * begins a new one; what another process is just writing is waited for.
- */
-static int
-mend(int file)
-{
-	const struct timespec pause = { 0, 2 * 1000 * 1000 };
-	struct stat st;
-	char last;
-	int i;
-
-	for (i = 0; i < 5; i++) {
-		if (fstat(file, &st) == -1)
-			return -1;
-		if (st.st_size == 0 || (pread(file, &last, 1, st.st_size - 1) ==
-		    1 && last == '\n'))
-			return 0;
-		(void)nanosleep(&pause, NULL);
-	}
-	return write(file, "\n", 1) == 1 ? 0 : -1;
-}
-
-int
-audit_lines(const char *path, char *detail)
-{
-	int file = pil_open_trusted(path, O_RDWR | O_APPEND | O_CREAT, 0,
-	    detail);
-
-	if (file == -1 || mend(file) == 0)
-		return file;
-	pil_detail(detail, "%s: %s", path, strerror(errno));
-	(void)close(file);
-	return -1;
-}
-
 int
 audit_open(struct run *run, char *detail)
 {
@@ -87,7 +51,7 @@ audit_open(struct run *run, char *detail)
 		pil_detail(detail, "no log daemon listens on " LOG_SOCKET);
 		return -1;
 	}
-	run->audit_file = audit_lines(path, detail);
+	run->audit_file = lines_open(path, detail);
 	return run->audit_file == -1 ? -1 : 0;
 }
 
@@ -103,6 +67,13 @@ now(char *out, size_t size)
 	    (n = strftime(out, size, "%Y-%m-%dT%H:%M:%S", &utc)) == 0)
 		n = 0;
 	(void)snprintf(out + n, size - n, ".%06ldZ", time.tv_nsec / 1000);
+}
+
+void
+audit_mode(const struct run *run, struct pil_json *json)
+{
+	if (run->mode != NULL)
+		pil_json_string(json, "mode", run->mode);
 }
 
 void
@@ -122,6 +93,7 @@ void
 audit_begin(const struct run *run, struct pil_json *json, const char *event)
 {
 	const struct pil_identity *who = &run->record.who;
+	const struct pil_mapping *map = run->named;
 	char text[80];
 
 	pil_json_open(json);
@@ -130,6 +102,7 @@ audit_begin(const struct run *run, struct pil_json *json, const char *event)
 	pil_json_string(json, "event", event);
 	pil_json_string(json, "run_id", run->id);
 	pil_json_int(json, "pid", getpid());
+	audit_mode(run, json);
 	pil_json_string(json, "caller", run->caller_name);
 	pil_json_int(json, "caller_uid", run->pilot.uid);
 	pil_json_string(json, "verb",
@@ -147,11 +120,11 @@ audit_begin(const struct run *run, struct pil_json *json, const char *event)
 		pil_json_string(json, "vo", who->vo);
 		pil_json_string(json, "fqan", who->fqan[0]);
 	}
-	if (run->map.account[0] != '\0') {
-		pil_json_string(json, "account", run->map.account);
-		pil_json_int(json, "uid", run->map.uid);
-		pil_json_int(json, "gid", run->map.gid);
-		pil_json_string(json, "lease", run->map.lease);
+	if (map->account[0] != '\0') {
+		pil_json_string(json, "account", map->account);
+		pil_json_int(json, "uid", map->uid);
+		pil_json_int(json, "gid", map->gid);
+		pil_json_string(json, "lease", map->lease);
 		pil_json_string(json, "tracking", cgroup_tracking(run));
 		pil_json_string(json, "isolation", isolate_name(run));
 		if (run->missing[0] != '\0')

@@ -40,6 +40,7 @@ static const struct pil_setting helper_keys[] = {
 	    { "refuse", "accept", NULL } },
 	{ "no_new_privs", PIL_WORDS, AT(no_new_privs), 0, 2, { "no", "yes", NULL } },
 	{ "cgroup", PIL_WORDS, AT(cgroup), 0, 3, { "auto", "required", "off" } },
+	{ "mode", PIL_WORDS, AT(log_only), 0, 2, { "switch", "log-only", NULL } },
 	{ "legacy_log", PIL_WORDS, AT(old_log), 0, 2, { "no", "yes", NULL } },
 	{ "legacy_log_file", PIL_PATH, AT(old_file), 0, 0, { NULL } },
 };

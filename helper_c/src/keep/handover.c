@@ -192,6 +192,5 @@ handover_take(int fd, struct call *call)
 		return "not its size";
 	if (pread(fd, bytes, (size_t)st.st_size, 0) != st.st_size)
 		return strerror(errno);
-	(void)close(fd);
 	return handover_decode(bytes, (size_t)st.st_size, call);
 }

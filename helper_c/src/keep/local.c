@@ -65,6 +65,18 @@ local_group(gid_t gid, char *name, size_t size)
 }
 
 int
+local_home(uid_t uid, char *home, size_t size)
+{
+	struct passwd pw;
+
+	if (find(NULL, uid, &pw) != 1 || pw.pw_dir[0] != '/' ||
+	    strlen(pw.pw_dir) >= size)
+		return -1;
+	(void)snprintf(home, size, "%s", pw.pw_dir);
+	return 0;
+}
+
+int
 local_ids(const char *name, struct ids *ids)
 {
 	struct passwd pw;

@@ -8,6 +8,8 @@
 int	local_name(uid_t, char *name, size_t);
 /* A group's name, or its number where /etc/group has none. */
 void	local_group(gid_t, char *name, size_t);
+/* The uid's home; -1: it has none here. */
+int	local_home(uid_t, char *home, size_t);
 /* A name's ids: 1, 0 when there is none, -1 with errno. */
 int	local_ids(const char *name, struct ids *);
 

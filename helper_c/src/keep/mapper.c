@@ -47,7 +47,7 @@ make_request(const struct run *run, struct pil_map_request *request)
 {
 	if (pil_map_request_init(request) == -1)
 		return -1;
-	if (run->options.verb == VERB_MAP)
+	if (run->options.verb == VERB_MAP || run->mode != NULL)
 		request->flags = PIL_M_DRY_RUN;
 	request->min_uid = run->config.min_uid;
 	request->min_gid = run->config.min_gid;

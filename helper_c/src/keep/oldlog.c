@@ -18,8 +18,8 @@
 #include <unistd.h>
 
 #include "base/text.h"
-#include "base/trusted.h"
 #include "keep/audit.h"
+#include "keep/lines.h"
 #include "keep/local.h"
 #include "keep/oldlog.h"
 
@@ -140,7 +140,7 @@ static int
 emit_mapping(const struct run *run)
 {
 	const struct pil_identity *who = &run->record.who;
-	const struct pil_mapping *map = &run->map;
+	const struct pil_mapping *map = run->named;
 	char group[PIL_ACCOUNT_SIZE];
 	struct text line;
 	uint32_t i;
@@ -188,8 +188,8 @@ emit_call(const struct run *run)
 	begin(&line, run, "glexec");
 	local_group(run->pilot.gid, group, sizeof(group));
 	put(&line, "real_user(%s),real_group(%s)->", run->caller_name, group);
-	local_group(run->map.gid, group, sizeof(group));
-	put(&line, "mapped_user(%s),mapped_group(%s)", run->map.account, group);
+	local_group(run->named->gid, group, sizeof(group));
+	put(&line, "mapped_user(%s),mapped_group(%s)", run->named->account, group);
 	put_quoted(&line, " cwd: ", run->old_cwd, TEXT_BOUND);
 	/* Links are refused, so what was given is what is executed. */
 	put_quoted(&line, " cmd: ", command ? command[0] : "", TEXT_BOUND);
@@ -209,7 +209,7 @@ emit_monitor(const struct run *run)
 	struct text line;
 
 	begin(&line, run, "glexec.mon");
-	put(&line, "Started, target uid %u", run->map.uid);
+	put(&line, "Started, target uid %u", run->named->uid);
 	if (emit(run, &line) == -1)
 		return -1;
 	begin(&line, run, "glexec.mon");
@@ -244,7 +244,7 @@ oldlog_open(struct run *run, char *detail)
 	}
 	if (path == NULL)
 		return 0;
-	run->old_file = audit_lines(path, detail);
+	run->old_file = lines_open(path, detail);
 	return run->old_file == -1 ? -1 : 0;
 }
 

@@ -16,13 +16,13 @@
 #include <unistd.h>
 
 #include "base/text.h"
+#include "keep/become.h"
 #include "keep/cgroup.h"
 #include "keep/glexec.h"
 #include "keep/isolate.h"
 #include "keep/payload.h"
 #include "keep/rundir.h"
 #include "keep/share.h"
-#include "privsep/switch.h"
 #include "privsep/sys.h"
 
 #define FAILED_FD	3
@@ -97,11 +97,9 @@ build_environment(const struct run *run, struct environment *env)
 
 /* Step 20 to 22: the account for good, and a parent that is still there. */
 static void
-become_account(const struct run *run)
+settle(const struct run *run)
 {
-	const struct ids account = { run->map.uid, run->map.gid };
-
-	if (switch_to(&account, run->map.groups, run->map.ngroups) == -1)
+	if (become_account(run) == -1)
 		give_up(PIL_SWITCH_FAILED, 0, "switch to %s: %s",
 		    run->map.account, strerror(errno));
 	if (run->config.no_new_privs &&
@@ -183,7 +181,7 @@ payload(const struct run *run, int go, int failed)
 	tell_fd = FAILED_FD;
 	if (setsid() == -1)
 		give_up(PIL_HELPER_SYSTEM, 0, "setsid: %s", strerror(errno));
-	become_account(run);
+	settle(run);
 	/*
 	 * The monitor has logged START and found us a cgroup. It keeps its end
 	 * of the pipe open: a hangup means that it died before PDEATHSIG held.

@@ -13,8 +13,8 @@
 #include "base/sha256.h"
 #include "base/text.h"
 #include "base/trusted.h"
+#include "keep/become.h"
 #include "keep/proxyfile.h"
-#include "privsep/switch.h"
 
 static const char *
 judge(const struct stat *st, uid_t owner)
@@ -72,16 +72,15 @@ enum pil_reason
 proxyfile_read(const struct run *run, const char *path, struct proxy *proxy,
     char *detail)
 {
-	const struct ids root = { 0, 0 };
 	const char *wrong;
 
 	if ((proxy->pem = malloc(PIL_INPUT_MAX + 1)) == NULL ||
-	    switch_effective(&run->pilot) == -1) {
+	    become_reader(run) == -1) {
 		pil_detail(detail, "%s", strerror(errno));
 		return PIL_HELPER_SYSTEM;
 	}
 	wrong = read_file(path, run->pilot.uid, proxy);
-	if (switch_effective(&root) == -1) {
+	if (become_keeper(run) == -1) {
 		pil_detail(detail, "%s", strerror(errno));
 		return PIL_HELPER_SYSTEM;
 	}

@@ -16,12 +16,12 @@
 #include "base/text.h"
 #include "keep/aide.h"
 #include "keep/audit.h"
+#include "keep/become.h"
 #include "keep/bounds.h"
 #include "keep/renew.h"
 #include "keep/rundir.h"
 #include "keep/verifier.h"
 #include "privsep/order.h"
-#include "privsep/switch.h"
 #include "privsep/sys.h"
 
 #define WRITE_USEC	10000000
@@ -73,10 +73,7 @@ compare(const struct pil_identity *old, const struct pil_identity *new)
 static int
 write_it(const struct run *run, void *arg)
 {
-	const struct ids account = { run->map.uid, run->map.gid };
-
-	if (sys_close_from(3) == -1 || switch_to(&account, run->map.groups,
-	    run->map.ngroups) == -1)
+	if (sys_close_from(3) == -1 || become_account(run) == -1)
 		return 1;
 	return rundir_renew(run, arg) == -1;
 }

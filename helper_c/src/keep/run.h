@@ -32,6 +32,7 @@ struct config {
 	unsigned	 max_proxy_life, max_voms_life; /* seconds; 0: the verifier's */
 	unsigned	 syslog, require_crl, refuse_limited, no_new_privs;
 	unsigned	 accept_old;	/* proxies older than the RFC */
+	unsigned	 log_only;	/* mode; see logonly/main.c */
 	unsigned	 cgroup;	/* enum cgroup_use */
 	unsigned	 namespaces;	/* enum namespaces */
 	unsigned long long tmp_bytes;	/* each of the private /tmp, ... */
@@ -115,7 +116,9 @@ struct run {
 	char		 old_cwd[PATH_MAX];	/* the caller's, for it alone */
 	int		 front;		/* socket to the front */
 	struct pil_record record;
-	struct pil_mapping map;
+	struct pil_mapping map;		/* whom the payload runs as */
+	const struct pil_mapping *named; /* whom every line names */
+	const char	*mode;		/* on every line; NULL: the switch */
 	struct slot	 slot;
 	struct cgroup	 cgroup;
 	struct control	 control;

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "keep/aide.h"
+#include "keep/become.h"
 #include "keep/cgroup.h"
 #include "keep/glexec.h"
 #include "keep/sweep.h"
@@ -117,14 +118,13 @@ sweep_processes(struct run *run)
 static int
 signal_all(const struct run *run, void *arg)
 {
-	const struct ids owner = { run->map.uid, run->map.gid };
 	int fd, pid, sig = *(int *)arg;
 	FILE *list;
 
 	fd = openat(cgroup_unified(run), "cgroup.procs",
 	    O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd == -1 || dup2(fd, 3) == -1 || sys_close_from(4) == -1 ||
-	    switch_to(&owner, run->map.groups, run->map.ngroups) == -1 ||
+	    become_account(run) == -1 ||
 	    (list = fdopen(3, "r")) == NULL)
 		return 1;
 	while (fscanf(list, "%d", &pid) == 1)
@@ -145,12 +145,11 @@ sweep_signal(struct run *run, int sig)
 static int
 remove_all(const struct run *run, void *arg)
 {
-	const struct ids owner = { run->map.uid, run->map.gid };
 	char **argv = arg, *environment[] = { NULL };
 
 	argv[1] = (char *)(uintptr_t)run->map.home;
 	if (sys_close_from(3) == -1 ||
-	    switch_to(&owner, run->map.groups, run->map.ngroups) == -1 ||
+	    become_account(run) == -1 ||
 	    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == -1)
 		return MANY + 1;
 	if (strcmp(argv[2], run->id) == 0)

@@ -77,7 +77,8 @@ refuse_code(struct run *run, int code, enum pil_reason reason,
 	(void)cgroup_remove(&run->cgroup);
 	if (run->audit_file != -1 || run->audit_log != -1)
 		log_refusal(run, code, reason, text);
-	tell_front(run, MESSAGE_REFUSED, code, reason, text, strlen(text));
+	tell_front(run, run->mode != NULL ? MESSAGE_REFUSED_LOG_ONLY :
+	    MESSAGE_REFUSED, code, reason, text, strlen(text));
 	_exit(code);
 }
 

@@ -14,8 +14,8 @@
 
 #include "base/text.h"
 #include "keep/ask.h"
+#include "keep/become.h"
 #include "keep/verifier.h"
-#include "privsep/switch.h"
 
 static int
 become(const struct run *run)
@@ -38,7 +38,7 @@ become(const struct run *run)
 	    ask_limit(RLIMIT_NOFILE, 64) == -1 ||
 	    ask_limit(RLIMIT_AS, 256ul * 1024 * 1024) == -1)
 		return 1;
-	if (switch_to(&run->verifier, NULL, 0) == -1)
+	if (become_verifier(run) == -1)
 		return 1;
 	/* NPROC counts once the uid is the verifier's; it never forks. */
 	if (ask_limit(RLIMIT_NPROC, 0) == -1 ||

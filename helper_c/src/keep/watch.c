@@ -56,9 +56,10 @@ tell_started(const struct run *run)
 	pil_json_open(&json);
 	pil_json_string(&json, "event", "start");
 	pil_json_string(&json, "run_id", run->id);
-	pil_json_string(&json, "account", run->map.account);
-	pil_json_int(&json, "uid", run->map.uid);
-	pil_json_int(&json, "gid", run->map.gid);
+	audit_mode(run, &json);
+	pil_json_string(&json, "account", run->named->account);
+	pil_json_int(&json, "uid", run->named->uid);
+	pil_json_int(&json, "gid", run->named->gid);
 	pil_json_string(&json, "dn", run->record.who.dn);
 	pil_json_string(&json, "fqan", run->record.who.fqan[0]);
 	pil_json_string(&json, "tracking", cgroup_tracking(run));
@@ -310,8 +311,9 @@ tell_ended(const struct run *run, const struct ending *end)
 	pil_json_open(&json);
 	pil_json_string(&json, "event", "end");
 	pil_json_string(&json, "run_id", run->id);
-	pil_json_string(&json, "account", run->map.account);
-	pil_json_int(&json, "uid", run->map.uid);
+	audit_mode(run, &json);
+	pil_json_string(&json, "account", run->named->account);
+	pil_json_int(&json, "uid", run->named->uid);
 	describe(run, end, &json);
 	len = pil_json_close(&json);
 	tell_front(run, MESSAGE_STATUS, 0, PIL_OK, json.buf, len);

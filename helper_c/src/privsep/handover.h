@@ -18,6 +18,9 @@
 /* The descriptors that pilotage-keep starts with, after the caller's 0 to 2. */
 #define HANDOVER_FRONT_FD	3
 #define HANDOVER_FD		4
+/* pilotage-logonly: the logs' files, where pilotage-keep has opened them. */
+#define HANDOVER_LOG_FD		5
+#define HANDOVER_OLD_LOG_FD	6
 
 enum handover_string { HANDOVER_PROXY, HANDOVER_RUN_ID, HANDOVER_SOURCE,
     HANDOVER_ACCOUNT, HANDOVER_TARGET, HANDOVER_STRINGS };

@@ -26,6 +26,12 @@ message_send(int fd, enum message_kind kind, int code, enum pil_reason reason,
 }
 
 int
+message_refuses(int kind)
+{
+	return kind == MESSAGE_REFUSED || kind == MESSAGE_REFUSED_LOG_ONLY;
+}
+
+int
 message_relays(int sig)
 {
 	switch (sig) {

@@ -15,6 +15,7 @@ enum message_kind {
 	MESSAGE_STATUS = 'S',	/* a status line */
 	MESSAGE_MAP = 'M',	/* a status line, to stdout without --status-fd */
 	MESSAGE_REFUSED = 'R',	/* one reason in words */
+	MESSAGE_REFUSED_LOG_ONLY = 'L',	/* the same in mode log-only */
 	MESSAGE_EXIT = 'X'	/* end with this code */
 };
 
@@ -28,6 +29,8 @@ struct message {
 /* Send one, never waiting for whoever hears it. */
 void	message_send(int fd, enum message_kind, int code, enum pil_reason,
 	    const char *text, size_t len);
+/* Is it the reason of a refusal? */
+int	message_refuses(int kind);
 /* May the front pass this signal on? */
 int	message_relays(int sig);
 

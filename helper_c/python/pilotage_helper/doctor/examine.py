@@ -18,18 +18,23 @@ def examine(config: Path, program: Path, libexec: Path) -> Iterator[Finding]:
     yield from machine.kernel(os.uname().release)
     yield machine.landlock()
     yield from machine.privileges(status, (proc / "uid_map").read_text())
-    yield from installation.programs(program, libexec)
-    yield from installation.cryptography(libexec)
-    demands, rest = Demands(), list[Finding]()
+    demands, rest, log_only = Demands(), list[Finding](), False
     try:
         site = read_site(config, any_owner=False)
-        demands = site.demands
-        rest = [installation.audit(site), *installation.accounts(site), *trust.authorities(site)]
+        demands, log_only = site.demands, site.log_only
+        rest = [
+            installation.mode(site),
+            installation.audit(site),
+            *installation.accounts(site),
+            *trust.authorities(site),
+        ]
         rest.append(trust.organisations(site))
         check_maps(site)
         rest.insert(0, ok("configuration", str(config)))
     except PilotageError as error:
         rest.insert(0, broken("configuration", f"{error.reason.name}: {error.message}", "Every run is refused."))
+    yield from installation.programs(program, libexec, log_only=log_only)
+    yield from installation.cryptography(libexec)
     bounding = next(int(line.split()[1], 16) for line in status.splitlines() if line.startswith("CapBnd"))
     found = machine.groups((proc / "mountinfo").read_text(), (proc / "cgroup").read_text())
     yield from machine.control_groups(found, demands)

@@ -12,12 +12,15 @@ from pilotage_helper.doctor.finding import Finding, broken, ok, weaker
 from pilotage_helper.site import Site
 
 KEEPER = "pilotage-keep"
+LOG_ONLY = "pilotage-logonly"
+MODES = {KEEPER: 0o700, LOG_ONLY: 0o711}
 COMPANIONS = {
     KEEPER: "no run can begin: every one is refused (HELPER_SYSTEM)",
     "pilotage-verify": "no proxy can be verified: every run is refused (VERIFIER_FAILED)",
     "pilotage-map": "no owner can be mapped: every run is refused (MAPPER_FAILED)",
     "pilotage-sweep": "what runs leave is not deleted (CLEANUP_INCOMPLETE)",
     "pilotage-control": "signal and renew do not work",
+    LOG_ONLY: "mode log-only does not work",
 }
 
 
@@ -40,10 +43,20 @@ def wrong_with(path: Path, mode: int) -> str:
     return ""
 
 
-def programs(program: Path, libexec: Path) -> Iterator[Finding]:
-    """Look at the setuid program and those that it starts."""
+def mode(site: Site) -> Finding:
+    """Tell whether payloads run as their owners."""
+    if not site.log_only:
+        return ok("mode", "switch: payloads run as their owners")
+    means = "No payload is kept from the pilot's files and proxies, nor from another payload. Our pilots refuse this."
+    return weaker("mode", "log-only: payloads run as whoever calls", means)
+
+
+def programs(program: Path, libexec: Path, *, log_only: bool = False) -> Iterator[Finding]:
+    """Look at the setuid program and those that it starts; mode log-only needs no setuid bit."""
     wrong = wrong_with(program, 0o4711)
-    if wrong:
+    if log_only and not wrong_with(program, 0o755):
+        yield ok(str(program), "root's, mode 0755: enough for mode log-only")
+    elif wrong:
         means = "No payload can be run as another account. `make install-helper` puts it right."
         yield broken(str(program), wrong, means)
     elif os.statvfs(program).f_flag & os.ST_NOSUID:
@@ -51,7 +64,7 @@ def programs(program: Path, libexec: Path) -> Iterator[Finding]:
     else:
         yield ok(str(program), "root's, mode 4711, on a file system that honours it")
     for name, without in COMPANIONS.items():
-        wrong = wrong_with(libexec / name, 0o700 if name == KEEPER else 0o755)
+        wrong = wrong_with(libexec / name, MODES.get(name, 0o755))
         text = f"{without[0].upper()}{without[1:]}."
         yield broken(str(libexec / name), wrong, text) if wrong else ok(str(libexec / name), "in place")
 
