@@ -209,6 +209,20 @@ class Reason(enum.Enum):
     NOTHING_TO_RENEW = 615
     CREDENTIAL_OWNER_BANNED = 630
     KEY_TOKEN_UNAVAILABLE = 631
+    # MyProxy: the gateway, and servers that credentials are imported from
+    MYPROXY_MALFORMED = 640
+    USERNAME_TAKEN = 641
+    PASSPHRASE_WRONG = 642
+    PASSPHRASE_REFUSED = 643
+    PASSPHRASE_LOCKED = 644
+    RETRIEVER_NOT_ALLOWED = 645
+    UNATTENDED_NOT_ALLOWED = 646
+    KEY_STORAGE_NOT_ALLOWED = 647
+    CREDENTIAL_LIMIT = 648
+    MYPROXY_SERVER_UNREACHABLE = 650
+    MYPROXY_SERVER_IDENTITY = 651
+    MYPROXY_SERVER_REFUSED = 652
+    MYPROXY_ANSWER_INVALID = 653
     # jobs and leases
     JOB_NOT_FOUND = 700
     JOB_SPEC_INVALID = 701
@@ -857,6 +871,74 @@ TABLE: dict[Reason, Row] = {
         1,
         False,
         "The owner of the credential is banned; an admin of the service can lift that.",
+    ),
+    # MyProxy: the gateway, and servers that credentials are imported from
+    Reason.MYPROXY_MALFORMED: Row(
+        "RequestError", Code.INVALID_ARGUMENT, 2, False, "The message is not one of MyProxy's protocol."
+    ),
+    Reason.USERNAME_TAKEN: Row(
+        "AuthorizationError", Code.PERMISSION_DENIED, 4, False, "This MyProxy user name belongs to somebody else."
+    ),
+    Reason.PASSPHRASE_WRONG: Row(
+        "AuthenticationError",
+        Code.UNAUTHENTICATED,
+        4,
+        False,
+        "There is no credential of this name that this pass phrase opens.",
+    ),
+    Reason.PASSPHRASE_REFUSED: Row(
+        "RequestError", Code.INVALID_ARGUMENT, 2, False, "This pass phrase is too short to protect a credential."
+    ),
+    Reason.PASSPHRASE_LOCKED: Row(
+        "ServiceError",
+        Code.RESOURCE_EXHAUSTED,
+        5,
+        True,
+        "Too many wrong pass phrases were given for this name; wait and try again.",
+    ),
+    Reason.RETRIEVER_NOT_ALLOWED: Row(
+        "AuthorizationError",
+        Code.PERMISSION_DENIED,
+        4,
+        False,
+        "The policy does not let this client take the credential.",
+    ),
+    Reason.UNATTENDED_NOT_ALLOWED: Row(
+        "AuthorizationError",
+        Code.PERMISSION_DENIED,
+        4,
+        False,
+        "This service keeps no credential without a pass phrase; give one.",
+    ),
+    Reason.KEY_STORAGE_NOT_ALLOWED: Row(
+        "AuthorizationError",
+        Code.PERMISSION_DENIED,
+        4,
+        False,
+        "This service neither takes in nor gives out private keys.",
+    ),
+    Reason.CREDENTIAL_LIMIT: Row(
+        "StateError",
+        Code.FAILED_PRECONDITION,
+        4,
+        False,
+        "The owner has stored as many credentials as are allowed; destroy some.",
+    ),
+    Reason.MYPROXY_SERVER_UNREACHABLE: Row(
+        "ServiceError", Code.UNAVAILABLE, 5, True, "The MyProxy server cannot be reached or broke off; try again."
+    ),
+    Reason.MYPROXY_SERVER_IDENTITY: Row(
+        "AuthenticationError",
+        Code.UNAUTHENTICATED,
+        4,
+        False,
+        "The MyProxy server did not prove to be the one that was asked for.",
+    ),
+    Reason.MYPROXY_SERVER_REFUSED: Row(
+        "AuthorizationError", Code.PERMISSION_DENIED, 4, False, "The MyProxy server refused."
+    ),
+    Reason.MYPROXY_ANSWER_INVALID: Row(
+        "ServiceError", Code.INTERNAL, 1, False, "The MyProxy server's answer cannot be understood."
     ),
     # jobs and leases
     Reason.JOB_NOT_FOUND: Row("NotFoundError", Code.NOT_FOUND, 3, False, "No such job."),
