@@ -27,6 +27,8 @@ from pilotage_server.credentials.ledger import Ledger
 from pilotage_server.credentials.links import Links
 from pilotage_server.credentials.sealing import Sealer
 from pilotage_server.credentials.service_keys import ServiceKeys
+from pilotage_server.gateway.gateway import Gateway
+from pilotage_server.gateway.tls import Context
 from pilotage_server.jobs import (
     CredentialDesk,
     JobDesk,
@@ -88,6 +90,7 @@ class App:
         self.failed = False
         self.port = 0
         self.mutual_port = 0
+        self.gateway_port = 0
         self._tasks: list[asyncio.Task[None]] = []
         configuration.check_files(config)
         prepare_state(config)
@@ -157,6 +160,22 @@ class App:
             config.abuse,
         )
         undo.callback(self._issuer.close)
+        self._gateway: Gateway | None = None
+        if config.gateway.listen:
+            own = config.server
+            self._gateway = Gateway(
+                credentials,
+                self._verifier,
+                sealer,
+                self._pool,
+                clock,
+                policy,
+                config.gateway,
+                self._keeper.changed,
+                Context(own.host_cert, own.host_key, own.ca_dir),
+                max_lifetime,
+            )
+            undo.callback(self._gateway.close)
         sessions = Sessions(keys.session, audience)
         desk = LoginDesk(Challenges(keys.challenge, audience), sessions, self._verifier, credentials, audience, clock)
         self._health = Health(self._databases, service_names())
@@ -180,6 +199,8 @@ class App:
         self.port = self._server.listen(self.config.server.listen)
         if self.config.server.listen_mutual:
             self.mutual_port = self._server.listen_mutual(self.config.server.listen_mutual)
+        if self._gateway is not None:
+            self.gateway_port = await self._gateway.start(*configuration.split_address(self.config.gateway.listen))
         if not await self._health.look():
             raise refuse(Reason.STORE_UNAVAILABLE)
         await self._server.start()
@@ -187,7 +208,8 @@ class App:
         self._spawn(self._pilot_desk.run(), "leases")
         self._spawn(self._keep_house(), "housekeeping")
         self._spawn(self._check_credentials(), "credential checks")
-        log.info("serving", port=self.port, mutual_port=self.mutual_port, audience=self.config.server.audience)
+        ports = {"port": self.port, "mutual_port": self.mutual_port, "gateway_port": self.gateway_port}
+        log.info("serving", **ports, audience=self.config.server.audience)
 
     async def close(self, grace_seconds: float = GRACE_SECONDS) -> None:
         """Let running calls end, then close what they used."""
@@ -195,6 +217,8 @@ class App:
         await self._health.close()
         self._notices.close()
         await self._server.stop(grace_seconds)
+        if self._gateway is not None:
+            await self._gateway.stop(grace_seconds)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -250,6 +274,8 @@ class App:
         await self._keeper.prune()
         await self._bans.prune()
         await self._links.prune()
+        if self._gateway is not None:
+            await self._gateway.prune()
         await self._credential_desk.look_at_all()
         await self._ledger.anchor()
 

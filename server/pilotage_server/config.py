@@ -12,6 +12,7 @@ from pilotage.reasons import Reason
 from pilotage_server.auth.policy import Policy
 from pilotage_server.credentials.abuse import AbuseLimits
 from pilotage_server.credentials.hsm import TokenPlace
+from pilotage_server.gateway.policy import GatewayRules
 from pilotage_server.jobs.limits import JobLimits, LeaseTimes
 
 DEFAULT_PATH = Path("/etc/pilotage/server.toml")
@@ -71,6 +72,12 @@ class Pkcs11Section(TokenPlace, Section, frozen=True, forbid_unknown_fields=True
     """A PKCS#11 token that holds the service keys instead of files; the fields are those of `TokenPlace`."""
 
 
+class GatewaySection(GatewayRules, Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The MyProxy gateway; without `listen` there is none. The other fields are those of `GatewayRules`."""
+
+    listen: str = ""
+
+
 class Config(Section, frozen=True, kw_only=True):
     """The whole file."""
 
@@ -81,6 +88,7 @@ class Config(Section, frozen=True, kw_only=True):
     credentials: CredentialsSection = CredentialsSection()
     abuse: AbuseSection = AbuseSection()
     pkcs11: Pkcs11Section | None = None
+    gateway: GatewaySection = GatewaySection()
 
     def policy(self) -> Policy:
         """Return who has which role."""
@@ -89,7 +97,7 @@ class Config(Section, frozen=True, kw_only=True):
     def policy_text(self) -> str:
         """Return what decides who gets which credentials, as one line for the audit."""
         parts = {"audience": self.server.audience, "roles": self.roles}
-        parts |= {"credentials": self.credentials, "abuse": self.abuse}
+        parts |= {"credentials": self.credentials, "abuse": self.abuse, "gateway": self.gateway}
         return msgspec.json.encode(parts, order="sorted").decode()
 
 
@@ -137,12 +145,17 @@ def _path(wanted: type, value: object) -> Path:
 
 def _mistakes(config: Config) -> list[str]:
     found = []
-    for name, address in (("listen", config.server.listen), ("listen_mutual", config.server.listen_mutual)):
-        if address or name == "listen":
+    addresses = (
+        ("server.listen", config.server.listen),
+        ("server.listen_mutual", config.server.listen_mutual),
+        ("gateway.listen", config.gateway.listen),
+    )
+    for name, address in addresses:
+        if address or name == "server.listen":
             try:
                 split_address(address)
             except ValueError:
-                found.append(f"server.{name}: {address!r} is not ADDRESS:PORT")
+                found.append(f"{name}: {address!r} is not ADDRESS:PORT")
     if not config.server.audience:
         found.append("server.audience: it must not be empty")
     for name in ("state_dir", "host_cert", "host_key", "ca_dir", "voms_dir"):
@@ -150,7 +163,7 @@ def _mistakes(config: Config) -> list[str]:
         if path is not None and not path.is_absolute():
             found.append(f"server.{name}: {path} is not an absolute path")
     found += [f"roles.{role}: nobody has it" for role in ("pilot", "owner") if not getattr(config.roles, role)]
-    for section in ("limits", "leases", "credentials", "abuse"):
+    for section in ("limits", "leases", "credentials", "abuse", "gateway"):
         values: dict[str, object] = msgspec.structs.asdict(getattr(config, section))
         for name, value in values.items():
             if isinstance(value, int | float) and not isinstance(value, bool) and value <= 0 and name != "key_pool":

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
 
@@ -20,14 +21,21 @@ ROOTS = ("sdk", "server", "helper_c/python")
 class ServerProcess:
     """`python -m pilotage_server.cli run`; started and stopped as often as wanted, the state stays."""
 
-    def __init__(self, grid: ToyGrid, root: Path, host: Identity) -> None:
+    def __init__(
+        self,
+        grid: ToyGrid,
+        root: Path,
+        host: Identity,
+        settings: Mapping[str, Mapping[str, object]] | None = None,
+    ) -> None:
         self.grid = grid
         self.state = root / "state"
         self.config = root / "server.toml"
-        self.config.write_text(config_text(grid, self.state, host, {}))
+        self.config.write_text(config_text(grid, self.state, host, settings or {}))
         self.log_path = root / "server.log"
         self.port = 0
         self.mutual_port = 0
+        self.gateway_port = 0
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -62,6 +70,7 @@ class ServerProcess:
                 entry = msgspec.json.decode(line, type=dict[str, object])
                 if entry.get("event") == "serving":
                     self.port, self.mutual_port = int(str(entry["port"])), int(str(entry["mutual_port"]))
+                    self.gateway_port = int(str(entry["gateway_port"]))
                     return True
         return False
 

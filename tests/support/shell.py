@@ -3,12 +3,13 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 from click.testing import CliRunner
+from toygrid import ToyGrid
 
 from pilotage.cli.commands import cli
-from support.server_rig import Rig
 
 
 class Done(msgspec.Struct, frozen=True):
@@ -19,10 +20,21 @@ class Done(msgspec.Struct, frozen=True):
     err: str
 
 
+class Server(Protocol):
+    """A server that a shell speaks to, in this process or in one of its own."""
+
+    grid: ToyGrid
+
+    @property
+    def target(self) -> str:
+        """Return the address of the login port."""
+        ...
+
+
 class Shell:
     """An owner at a shell of their own: home, proxy, current folder."""
 
-    def __init__(self, rig: Rig, proxy: Path, home: Path) -> None:
+    def __init__(self, rig: Server, proxy: Path, home: Path) -> None:
         home.mkdir()
         self.home = home
         self.environ = {

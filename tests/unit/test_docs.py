@@ -51,6 +51,7 @@ def example(page: str, begin: str) -> str:
     ("page", "begin", "load"),
     [
         ("install.md", "[server]", load_server),
+        ("myproxy.md", "[server]", load_server),
         ("install.md", "server =", load_pilot),
         ("voms.md", "vo =", load_authority),
     ],

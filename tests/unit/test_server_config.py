@@ -75,6 +75,10 @@ def test_sections_change_what_they_name_and_nothing_else() -> None:
         ("[roles]", "[limits]\ncoars = 8\n[roles]", "coars"),
         ("[roles]", "[leases]\nlease_seconds = 30\n[roles]", "leases.heartbeat_seconds"),
         ("[roles]", "[credentials]\nissue_seconds = -1\n[roles]", "credentials.issue_seconds"),
+        ("[roles]", '[gateway]\nlisten = "7512"\n[roles]', "gateway.listen"),
+        ("[roles]", '[gateway]\ntrusted_retrievers = "*"\n[roles]', "$.gateway.trusted_retrievers"),
+        ("[roles]", '[gateway]\ntrusted_retriever = ["*"]\n[roles]', "trusted_retriever"),
+        ("[roles]", "[gateway]\nmax_usernames = 0\n[roles]", "gateway.max_usernames"),
     ],
 )
 def test_a_mistake_is_told_with_its_place(old: str, new: str, place: str) -> None:

@@ -84,21 +84,21 @@ class Wire:
         return bytes(content)
 
 
-def client_context(identity: LocalIdentity, ca_dir: Path) -> ssl.SSLContext:
-    """Make the TLS settings of a client that shows its chain; TLS 1.2 is for old servers."""
+def client_context(identity: LocalIdentity | None, ca_dir: Path) -> ssl.SSLContext:
+    """Make the TLS settings of a client that shows its chain, or nothing; TLS 1.2 is for old servers."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     # The name is checked by `check_server`, which knows the vomses file's subject as well.
     context.check_hostname = False
     context.verify_mode = ssl.CERT_REQUIRED
+    source = str(ca_dir) if identity is None else identity.source
     try:
         context.load_verify_locations(capath=str(ca_dir))
-        with _private_file(proxy_pem(identity.chain, identity.key)) as path:
-            context.load_cert_chain(path)
+        if identity is not None:
+            with _private_file(proxy_pem(identity.chain, identity.key)) as path:
+                context.load_cert_chain(path)
     except OSError as error:
-        raise refuse(
-            Reason.IDENTITY_FILE_UNUSABLE, f"{identity.source} cannot be used for TLS ({_why(error)})."
-        ) from error
+        raise refuse(Reason.IDENTITY_FILE_UNUSABLE, f"{source} cannot be used for TLS ({_why(error)}).") from error
     return context
 
 
@@ -153,7 +153,7 @@ def check_server(server: VomsServer, der: bytes) -> None:
         raise refuse(
             Reason.VOMS_SERVER_IDENTITY, f"The certificate of {server.host}:{server.port} cannot be read."
         ) from error
-    if not _names_host(names, server.host):
+    if not names_host(names, server.host):
         raise _impostor(server, subject)
 
 
@@ -173,7 +173,8 @@ def _dial(server: VomsServer, deadline: Deadline) -> socket.socket:
     raise last
 
 
-def _names_host(names: x509.SubjectAlternativeName, host: str) -> bool:
+def names_host(names: x509.SubjectAlternativeName, host: str) -> bool:
+    """Tell whether one of a certificate's names is a host's name or address."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:

@@ -193,7 +193,7 @@ class CredentialKeeper:
             return done
 
         if await self._ledger.write(erase):
-            await self._changed(credential_id, stored.owner_dn)
+            await self.changed(credential_id, stored.owner_dn)
         return await self.get(stored.owner_dn, credential_id)
 
     async def check_revocation(self) -> int:
@@ -228,10 +228,10 @@ class CredentialKeeper:
             note(entry)
 
         await self._ledger.write(mark)
-        await self._changed(name, stored.owner_dn)
+        await self.changed(name, stored.owner_dn)
         return True
 
-    async def _changed(self, credential_id: str, owner_dn: str) -> None:
+    async def changed(self, credential_id: str, owner_dn: str) -> None:
         """Tell the listener; when that fails nothing is lost, for it looks at all credentials once a minute anyway."""
         if self._listener is None:
             return

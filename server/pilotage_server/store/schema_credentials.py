@@ -1,4 +1,4 @@
-"""Tables of credentials.sqlite: sealed credentials, who got a proxy of them, the audit, bans, spent challenges.
+"""Tables of credentials.sqlite: sealed credentials, who got a proxy of them, audit, bans, challenges, MyProxy.
 
 Times are microseconds since 1970, UTC. No column of any table holds a key in the clear or a retrieval key.
 """
@@ -131,4 +131,40 @@ used_challenges = sa.Table(
     sa.Column("nonce", sa.LargeBinary, primary_key=True),
     sa.Column("expire_time", sa.Integer, nullable=False),
     sa.Index("used_challenges_by_end", "expire_time"),
+)
+
+myproxy_entries = sa.Table(
+    "myproxy_entries",
+    metadata,
+    sa.Column("credential_id", sa.Text, sa.ForeignKey("credentials.credential_id"), primary_key=True),
+    sa.Column("username", sa.Text, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("description", sa.Text, nullable=False),
+    sa.Column("max_seconds", sa.Integer, nullable=False, comment="of proxies; 0 leaves it to the server"),
+    # A policy that is NULL was not given, and the server's default holds.
+    sa.Column("retrievers", sa.Text),
+    sa.Column("trusted_retrievers", sa.Text),
+    sa.Column("renewers", sa.Text),
+    sa.Column("key_retrievers", sa.Text),
+    sa.Column("seal", sa.Integer, nullable=False, comment="what opens the key besides the service's own"),
+    sa.Column("salt", sa.LargeBinary, nullable=False),
+    sa.UniqueConstraint("username", "name", name="myproxy_names"),
+)
+
+myproxy_usernames = sa.Table(
+    "myproxy_usernames",
+    metadata,
+    sa.Column("username", sa.Text, primary_key=True),
+    sa.Column("owner_dn", sa.Text, nullable=False),
+    sa.Column("claim_time", sa.Integer, nullable=False),
+    sa.Index("myproxy_usernames_of_owner", "owner_dn"),
+)
+
+myproxy_guesses = sa.Table(
+    "myproxy_guesses",
+    metadata,
+    # A digest of user name and credential name, whether or not there is such a credential.
+    sa.Column("target", sa.LargeBinary, primary_key=True),
+    sa.Column("count", sa.Integer, nullable=False),
+    sa.Column("first_time", sa.Integer, nullable=False),
 )
