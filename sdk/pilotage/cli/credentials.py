@@ -1,11 +1,17 @@
 """`pilotage credential ...`: what the service keeps for you."""
 
 import datetime
+import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+import msgspec
 
-from pilotage.cli.session import Group, Session, ask_passphrase, connected, say
+from pilotage.cli.session import Group, Session, ask_passphrase, ask_secret, connected, say
+
+if TYPE_CHECKING:
+    from pilotage.delegation import Sealed
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 JSON = click.option("--json", "as_json", is_flag=True, help="Same as -o json.")
@@ -23,6 +29,7 @@ def credential() -> None:
       pilotage credential delegate --hours 48
       pilotage credential list
       pilotage credential log CREDENTIAL        who got a proxy of it
+      pilotage credential import --from-myproxy HOST
     """
 
 
@@ -73,13 +80,65 @@ def delegate(
             name=settings.name if name is None else name,
             kind=kind,
         )
-    if as_json:
-        from pilotage.cli.render import emit_json
+    _tell_new(sealed, as_json=as_json)
 
-        emit_json(sealed.credential)
+
+@credential.command("import")
+@click.option("--from-myproxy", "source", required=True, metavar="HOST[:PORT]", help="The MyProxy server.")
+@click.option("--username", "-l", metavar="U", help="Your user name there; by default the one here.")
+@click.option("--name", "-k", default="", metavar="K", help="Which of your credentials there, if it has a name.")
+@click.option("--as", "new_name", metavar="NAME", help="Name of the credential here; by default the same.")
+@click.option("--hours", type=click.FloatRange(min=0, min_open=True), help="Life; the server may give less.")
+@click.option("--no-passphrase", "-n", is_flag=True, help="Show your proxy instead, as a trusted retriever.")
+@click.option("--renew", "older", type=FILE, metavar="FILE", help="Show your proxy, and this older one of the owner.")
+@JSON
+@connected
+def import_credential(
+    session: Session,
+    *,
+    source: str,
+    username: str | None,
+    name: str,
+    new_name: str | None,
+    hours: float | None,
+    no_passphrase: bool,
+    older: Path | None,
+    as_json: bool,
+) -> None:
+    """Fetch a proxy from a MyProxy server and delegate it; print the new credential's id.
+
+    You are asked for the pass phrase that was given to myproxy-init, and need no proxy of your own. Nothing of what is
+    fetched is written to a file.
+
+    \b
+    Examples:
+      pilotage credential import --from-myproxy myproxy.example.org --username alice
+      pilotage credential import --from-myproxy myproxy.example.org:7512 -l alice -k panda -n
+    """
+    import getpass
+
+    from pilotage.errors import refuse
+    from pilotage.myproxy.client import MyProxyServer, Wanted, fetch
+    from pilotage.reasons import Reason
+    from pilotage.x509.files import find_identity, load_identity
+
+    server = MyProxyServer.parse(source)
+    user = username or getpass.getuser()
+    asks = not no_passphrase and older is None
+    settings = session.config.credential
+    life = datetime.timedelta(hours=settings.hours if hours is None else hours)
+    wanted = Wanted(username=user, name=name, lifetime_seconds=int(life.total_seconds()))
+    if asks:
+        without = refuse(Reason.PASSPHRASE_WRONG, "No pass phrase was given.")
+        wanted = msgspec.structs.replace(wanted, passphrase=ask_secret(f"MyProxy pass phrase of {user}", without))
     else:
-        click.echo(sealed.credential.credential_id)
-        say(f"good until {sealed.credential.expire_time:%Y-%m-%d %H:%M} UTC")
+        shown = find_identity(os.environ, os.geteuid(), ask_passphrase)
+        renewed = load_identity(older, ask=ask_passphrase) if older is not None else None
+        wanted = msgspec.structs.replace(wanted, identity=shown, older=renewed)
+    fetched = fetch(server, session.ca_dir, wanted)
+    with session.connect(fetched) as client:
+        sealed = client.credentials.delegate(life, name=name if new_name is None else new_name, kind=settings.key_kind)
+    _tell_new(sealed, as_json=as_json)
 
 
 @credential.command("list")
@@ -175,3 +234,14 @@ def log(session: Session, *, credential_id: str, form: str, as_json: bool) -> No
         for one in found
     ]
     emit_table(("ISSUED", "ENDS", "JOB", "ATTEMPT", "LEASE", "PILOT", "SERIAL", "FROM"), rows)
+
+
+def _tell_new(sealed: "Sealed", *, as_json: bool) -> None:
+    """Print a new credential."""
+    if as_json:
+        from pilotage.cli.render import emit_json
+
+        emit_json(sealed.credential)
+    else:
+        click.echo(sealed.credential.credential_id)
+        say(f"good until {sealed.credential.expire_time:%Y-%m-%d %H:%M} UTC")

@@ -29,7 +29,6 @@ def doctor(session: Session, *, form: str, as_json: bool) -> None:
     from pilotage.cli.render import emit_json
     from pilotage.doctor import Finding, Level, Patient, examine
     from pilotage.doctor.findings import error
-    from pilotage.trust import find_ca_dir
 
     as_json = as_json or form == "json"
     findings: list[Finding] = []
@@ -51,7 +50,7 @@ def doctor(session: Session, *, form: str, as_json: bool) -> None:
         patient = Patient(
             environ=os.environ,
             uid=os.geteuid(),
-            ca_dir=session.certificates or config.ca_dir or find_ca_dir(os.environ),
+            ca_dir=session.ca_dir,
             server=session.server or config.server,
             audience=config.audience,
             ask=ask_passphrase,

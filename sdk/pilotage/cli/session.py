@@ -73,6 +73,13 @@ class Session:
 
         return load_config(os.environ)
 
+    @property
+    def ca_dir(self) -> Path:
+        """Return the directory of the authorities that this command believes."""
+        from pilotage.trust import find_ca_dir
+
+        return self.certificates or self.config.ca_dir or find_ca_dir(os.environ)
+
     def connect(self, identity: "LocalIdentity | None" = None) -> "Client":
         """Open the client of this command, of the usual identity or of this one."""
         server = self.server or self.config.server
@@ -112,13 +119,19 @@ def connected(command: Callable[Concatenate[Session, P], R]) -> Callable[..., R]
 
 
 def ask_passphrase(path: Path) -> Secret:
-    """Ask the person at the terminal for a pass phrase; it is not shown."""
+    """Ask the person at the terminal for the pass phrase of a file."""
+    return ask_secret(
+        f"Pass phrase of {path}",
+        refuse(Reason.IDENTITY_FILE_UNUSABLE, f"{path}: it is encrypted, and no pass phrase was given."),
+    )
+
+
+def ask_secret(question: str, without: PilotageError) -> Secret:
+    """Ask the person at the terminal for something that is not shown; raise `without` where there is no answer."""
     try:
-        return Secret(click.prompt(f"Pass phrase of {one_line(str(path))}", hide_input=True, err=True))
+        return Secret(click.prompt(one_line(question), hide_input=True, err=True))
     except click.Abort as error:
-        raise refuse(
-            Reason.IDENTITY_FILE_UNUSABLE, f"{path}: it is encrypted, and no pass phrase was given."
-        ) from error
+        raise without from error
 
 
 def say(text: str) -> None:
