@@ -19,6 +19,7 @@ from pilotage_server import keys as key_files
 from pilotage_server.app import App, prepare_state
 from pilotage_server.config import DEFAULT_PATH, Config
 from pilotage_server.credentials.service_keys import ServiceKeys
+from pilotage_server.gateway.wire import check_python
 from pilotage_server.rpc.tls import Certificates
 
 log = structlog.get_logger("pilotage.server")
@@ -60,6 +61,8 @@ def check_config(config: Config, _: argparse.Namespace) -> int:
     """Look at every file the configuration names, changing nothing."""
     configuration.check_files(config)
     Certificates(config.server)
+    if config.gateway.listen:
+        check_python()
     keys = config.server.state_dir / "keys"
     if keys.exists():
         with contextlib.closing(ServiceKeys(config.pkcs11)) as services:

@@ -15,6 +15,7 @@ from pilotage_server.gateway.storing import Changed, Storing
 from pilotage_server.gateway.taking import Taking
 from pilotage_server.gateway.talk import Talk
 from pilotage_server.gateway.tls import Context
+from pilotage_server.gateway.trust_roots import TrustRoots
 from pilotage_server.gateway.wire import check_python
 from pilotage_server.store.database import Database
 from pilotage_server.verifier import Verifier
@@ -43,7 +44,7 @@ class Gateway:
         record = Record(database)
         self._storing = Storing(database, verifier, locksmith, keys, clock, roles, rules, record, changed, max_lifetime)
         taking = Taking(database, verifier, locksmith, clock, rules, record)
-        talk = Talk(self._storing, taking, rules, context.ca_dir)
+        talk = Talk(self._storing, taking, TrustRoots(context.ca_dir, given=rules.serve_trust_roots))
         self._server = GatewayServer(context, verifier, talk, record)
 
     async def start(self, host: str, port: int) -> int:
@@ -67,4 +68,5 @@ class Gateway:
 
     def close(self) -> None:
         """Let go of a gateway that was never started."""
+        self._server.close()
         self._stretcher.close()

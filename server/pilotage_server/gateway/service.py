@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 import structlog
@@ -47,6 +48,7 @@ class GatewayServer:
         self._talk = talk
         self._record = record
         self._doorman = Doorman()
+        self._threads = ThreadPoolExecutor(1, thread_name_prefix="myproxy-tls")
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
 
@@ -62,15 +64,19 @@ class GatewayServer:
 
     async def stop(self, grace_seconds: float) -> None:
         """Take no new connections, let those that are served end for a while, then end them."""
-        if self._server is None:
-            return
-        self._server.close()
+        if self._server is not None:
+            self._server.close()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=grace_seconds)
         self._doorman.close()
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.close()
+
+    def close(self) -> None:
+        """Let the thread end."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     @property
     def connections(self) -> int:
@@ -80,7 +86,7 @@ class GatewayServer:
     def _arrived(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         name = writer.get_extra_info("peername")
         host = str(name[0]) if name else ""
-        wire = Wire(reader, writer, self._context.present)
+        wire = Wire(reader, writer, self._context.present, self._threads)
         guest = Guest(host, wire.abort)
         self._doorman.enter(guest)
         task = asyncio.create_task(self._serve(wire, guest), name=f"myproxy {host}")
@@ -145,6 +151,7 @@ class GatewayServer:
         return Call(client, request.command.name)
 
     async def _refuse(self, wire: Wire, error: PilotageError) -> None:
-        with contextlib.suppress(Broken, TimeoutError):
+        with contextlib.suppress(Broken, ConnectionError, TimeoutError):
             async with asyncio.timeout(GOODBYE_SECONDS):
                 await wire.send(format_error(error.reason.name, error.message))
+                await wire.discard()

@@ -5,13 +5,18 @@ credential that is not there, is not theirs to take, or that another pass phrase
 are told which.
 """
 
+import asyncio
 import datetime
 import uuid
 
 import msgspec
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.serialization import Encoding, PrivateFormat
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
 
 from pilotage.errors import PilotageError, VerifyError, refuse
 from pilotage.myproxy.messages import Command, Request
@@ -73,33 +78,16 @@ class Taking:
 
     async def issue(self, client: Client, request: Request, opened: Opened, wanted: bytes) -> list[bytes]:
         """Return a proxy for the request (PKCS#10, DER) and its chain, once it is on record."""
-        public_key = check_request(wanted)
-        stored, now = opened.stored, self._clock()
-        chain = [x509.load_der_x509_certificate(certificate) for certificate in stored.chain]
-        proxy = sign_proxy(
-            chain,
-            opened.key,
-            public_key,
-            lifetime=min(self._life(request, opened.entry), stored.expire_time - now),
-            limited=opened.limited,
-            now=now,
-        )
+        life = min(self._life(request, opened.entry), opened.stored.expire_time - self._clock())
+        proxy = await asyncio.to_thread(_sign, opened, wanted, life, self._clock())
         await self._note("proxy issued", client, opened, proxy)
-        return [proxy.public_bytes(Encoding.DER), *stored.chain]
+        return [proxy.public_bytes(Encoding.DER), *opened.stored.chain]
 
     async def export(self, client: Client, opened: Opened) -> bytes:
         """Return certificate, key and chain in PEM, the key encrypted unless the credential has no pass phrase."""
-        chain = [x509.load_der_x509_certificate(certificate) for certificate in opened.stored.chain]
-        if opened.entry.seal is Seal.UPLOADED:
-            key = opened.content.reveal()
-        elif opened.entry.seal is Seal.SERVICE:
-            key = opened.key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption())
-        else:
-            closed = serialization.BestAvailableEncryption(opened.passphrase.reveal())
-            key = opened.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, closed)
-        await self._note("key retrieved", client, opened, chain[0])
-        certificates = [certificate.public_bytes(Encoding.PEM) for certificate in chain]
-        return b"".join([certificates[0], key, *certificates[1:]])
+        pem = await asyncio.to_thread(_pem, opened)
+        await self._note("key retrieved", client, opened, x509.load_der_x509_certificate(opened.stored.chain[0]))
+        return pem
 
     def _check_server_policy(self, client: Client, request: Request) -> None:
         rules = self._rules
@@ -218,3 +206,22 @@ class Taking:
 
 def _not_allowed(client: Client, policy: str) -> PilotageError:
     return refuse(Reason.RETRIEVER_NOT_ALLOWED, f"{client.name} is not admitted by the policy ({policy}).")
+
+
+def _sign(opened: Opened, wanted: bytes, life: datetime.timedelta, now: datetime.datetime) -> x509.Certificate:
+    public_key = check_request(wanted)
+    chain = [x509.load_der_x509_certificate(certificate) for certificate in opened.stored.chain]
+    return sign_proxy(chain, opened.key, public_key, lifetime=life, limited=opened.limited, now=now)
+
+
+def _pem(opened: Opened) -> bytes:
+    if opened.entry.seal is Seal.UPLOADED:
+        key = opened.content.reveal()
+    elif opened.entry.seal is Seal.SERVICE:
+        key = opened.key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
+    else:
+        closed = BestAvailableEncryption(opened.passphrase.reveal())
+        key = opened.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, closed)
+    chain = [x509.load_der_x509_certificate(certificate) for certificate in opened.stored.chain]
+    certificates = [certificate.public_bytes(Encoding.PEM) for certificate in chain]
+    return b"".join([certificates[0], key, *certificates[1:]])

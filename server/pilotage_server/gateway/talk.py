@@ -1,8 +1,6 @@
 """One request of MyProxy's protocol, from its first OK to its last."""
 
-import asyncio
 from collections.abc import Iterable
-from pathlib import Path
 
 from pilotage.errors import refuse
 from pilotage.myproxy.messages import (
@@ -15,11 +13,11 @@ from pilotage.myproxy.messages import (
     malformed,
 )
 from pilotage.reasons import Reason
-from pilotage_server.gateway.policy import Client, GatewayRules
+from pilotage_server.gateway.policy import Client
 from pilotage_server.gateway.proving import Proof
 from pilotage_server.gateway.storing import Storing
 from pilotage_server.gateway.taking import Found, Taking
-from pilotage_server.gateway.trust_roots import trust_roots
+from pilotage_server.gateway.trust_roots import TrustRoots
 from pilotage_server.gateway.wire import Wire
 from pilotage_server.store.times import EPOCH
 
@@ -29,11 +27,10 @@ LARGEST_SIGNATURE = 1024
 class Talk:
     """Answer requests."""
 
-    def __init__(self, storing: Storing, taking: Taking, rules: GatewayRules, ca_dir: Path) -> None:
+    def __init__(self, storing: Storing, taking: Taking, roots: TrustRoots) -> None:
         self._storing = storing
         self._taking = taking
-        self._rules = rules
-        self._ca_dir = ca_dir
+        self._roots = roots
 
     async def answer(self, wire: Wire, client: Client, request: Request) -> None:
         """Do what a request asks for; raise why not, before the last OK."""
@@ -58,17 +55,17 @@ class Talk:
             case Command.RETRIEVE:
                 opened = await self._taking.open(client, request, lambda challenge: _ask(wire, challenge))
                 content = await self._taking.export(client, opened)
-                await wire.send(format_ok(await self._roots(request)))
+                await wire.send(await self._first_ok(request))
                 await wire.send(content + b"\0")
                 await wire.send(format_ok())
             case Command.TRUST_ROOTS:
-                if not self._rules.serve_trust_roots:
-                    raise refuse(Reason.NOT_IMPLEMENTED, "This service does not give out trust roots.")
-                await wire.send(format_ok(await asyncio.to_thread(trust_roots, self._ca_dir)))
+                if not self._roots.given:
+                    raise refuse(Reason.PERMISSION_DENIED, "This service does not give out trust roots.")
+                await wire.send(await self._roots.answer())
 
     async def _get(self, wire: Wire, client: Client, request: Request) -> None:
         opened = await self._taking.open(client, request, lambda challenge: _ask(wire, challenge))
-        await wire.send(format_ok(await self._roots(request)))
+        await wire.send(await self._first_ok(request))
         chain = await self._taking.issue(client, request, opened, await wire.read_der())
         await wire.send(format_chain(chain))
         await wire.send(format_ok())
@@ -80,10 +77,8 @@ class Talk:
         await self._storing.complete_put(client, request, key, await wire.read_chain())
         await wire.send(format_ok())
 
-    async def _roots(self, request: Request) -> list[tuple[str, str]]:
-        if not request.trust_roots or not self._rules.serve_trust_roots:
-            return []
-        return await asyncio.to_thread(trust_roots, self._ca_dir)
+    async def _first_ok(self, request: Request) -> bytes:
+        return await self._roots.answer() if request.trust_roots and self._roots.given else format_ok()
 
 
 async def _ask(wire: Wire, challenge: str) -> Proof:

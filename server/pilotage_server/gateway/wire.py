@@ -7,7 +7,8 @@ is over. TLS proves that the peer holds its leaf's key; who the peer is, the ver
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from pilotage.myproxy.messages import LARGEST_DER, LARGEST_TEXT, MOST_CERTIFICAT
 from pilotage.reasons import Reason
 
 CHUNK = 16 * 1024
+LARGEST_DISCARDED = 1024 * 1024
 ALLOW_PROXY_CERTS = 0x40
 """X509_V_FLAG_ALLOW_PROXY_CERTS: OpenSSL checks RFC 3820 chains, and our verifier checks them again."""
 _ENCODING_DER = 2
@@ -52,16 +54,25 @@ def check_python() -> None:
 class Wire:
     """A TLS connection over a pair of streams."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, context: ssl.SSLContext) -> None:
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        context: ssl.SSLContext,
+        threads: Executor,
+    ) -> None:
         self._reader = reader
         self._writer = writer
+        self._threads = threads
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._buffer = bytearray()
 
     async def handshake(self) -> list[bytes]:
         """Finish TLS and the GSI layer's opening; return the chain the peer has shown, DER, leaf first, or nothing."""
-        await self._do(self._tls.do_handshake)
+        # The costly part, which strangers can ask for: it must not keep the event loop from others.
+        loop = asyncio.get_running_loop()
+        await self._do(lambda: loop.run_in_executor(self._threads, self._tls.do_handshake))
         shown = _chain_of(self._tls)
         if self._tls.version() == "TLSv1.3":
             await self.send(END)
@@ -70,8 +81,10 @@ class Wire:
         return shown
 
     async def send(self, content: bytes) -> None:
-        """Send one message."""
-        await self._do(lambda: self._tls.write(content))
+        """Send one message; of a long one no more is in memory twice than a record."""
+        for begin in range(0, len(content), CHUNK):
+            part = content[begin : begin + CHUNK]
+            await self._do(lambda part=part: self._tls.write(part))  # type: ignore[misc]
 
     async def read_text(self) -> bytes:
         """Return a text message without its NUL."""
@@ -102,6 +115,12 @@ class Wire:
             raise malformed(f"A chain has 1 to {MOST_CERTIFICATES} certificates.")
         return [await self.read_der() for _ in range(count)]
 
+    async def discard(self) -> None:
+        """Read on without looking until the peer has gone: to close on what it still sends would cost it our answer."""
+        left = LARGEST_DISCARDED
+        while left > 0 and (received := await self._reader.read(CHUNK)):
+            left -= len(received)
+
     def close(self) -> None:
         """Say goodbye if the socket takes it at once, and go."""
         with contextlib.suppress(ssl.SSLError, OSError):
@@ -126,12 +145,14 @@ class Wire:
             raise Broken("the peer closed the connection")
         self._buffer += content
 
-    async def _do(self, act: "Callable[[], bytes | int | None]") -> bytes:
+    async def _do(self, act: Callable[[], bytes | int | Awaitable[object] | None]) -> bytes:
         """Do something with TLS, moving bytes between it and the socket for as long as it wants that."""
         try:
             while True:
                 try:
                     result = act()
+                    if isinstance(result, Awaitable):
+                        await result
                 except ssl.SSLWantReadError:
                     await self._flush()
                     if not (received := await self._reader.read(CHUNK)):
