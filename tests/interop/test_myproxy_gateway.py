@@ -2,7 +2,7 @@
 
 import datetime
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -37,16 +37,6 @@ KEPT = {"kept": "/O=Toy Grid/CN=Bob"}
 
 
 @pytest.fixture(scope="module")
-def grid(tmp_path_factory: pytest.TempPathFactory) -> ToyGrid:
-    return ToyGrid(tmp_path_factory.mktemp("grid"))
-
-
-@pytest.fixture(scope="module")
-def people(grid: ToyGrid) -> Mapping[str, Identity]:
-    return {name: grid.user(name) for name in ("Alice", "Bob", "pilot 1", "renewer", "stranger")}
-
-
-@pytest.fixture(scope="module")
 def server(grid: ToyGrid, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     root = tmp_path_factory.mktemp("server")
     process = ServerProcess(grid, root, grid.host("localhost"), {"gateway": POLICY, "gateway.usernames": KEPT})
@@ -72,26 +62,6 @@ def strict(grid: ToyGrid, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 @pytest.fixture
 def clients(grid: ToyGrid, server: ServerProcess, tmp_path: Path) -> Clients:
     return Clients(grid, tmp_path, server.gateway_port)
-
-
-@pytest.fixture
-def alice(people: Mapping[str, Identity]) -> Identity:
-    return people["Alice"]
-
-
-@pytest.fixture
-def bob(people: Mapping[str, Identity]) -> Identity:
-    return people["Bob"]
-
-
-@pytest.fixture
-def pilot(people: Mapping[str, Identity]) -> Identity:
-    return people["pilot 1"]
-
-
-@pytest.fixture
-def renewer(people: Mapping[str, Identity]) -> Identity:
-    return people["renewer"]
 
 
 def who(grid: ToyGrid, proxy: Path) -> pilotage_helper.Identity:
@@ -369,8 +339,8 @@ def test_a_user_name_that_the_operator_keeps_is_given_to_nobody_else(
     clients.ok(bob, "init", "-S", "-l", "kept", typed=[PASS])
 
 
-def test_who_may_not_store_is_told_so(clients: Clients, people: Mapping[str, Identity]) -> None:
-    assert clients.no(people["stranger"], "init", "-S", "-l", "str", typed=[PASS]) == "ROLE_REQUIRED"
+def test_who_may_not_store_is_told_so(clients: Clients, stranger: Identity) -> None:
+    assert clients.no(stranger, "init", "-S", "-l", "str", typed=[PASS]) == "ROLE_REQUIRED"
 
 
 def test_a_name_and_a_user_name_are_never_confused(clients: Clients, alice: Identity, tmp_path: Path) -> None:
@@ -419,10 +389,9 @@ def test_trust_roots_come_with_a_logon(clients: Clients, grid: ToyGrid, alice: I
 
 
 def test_by_default_nothing_is_given_out_and_nothing_kept_unattended(
-    strict: ServerProcess, grid: ToyGrid, people: Mapping[str, Identity], tmp_path: Path
+    strict: ServerProcess, grid: ToyGrid, alice: Identity, bob: Identity, pilot: Identity, tmp_path: Path
 ) -> None:
     clients = Clients(grid, tmp_path, strict.gateway_port)
-    alice, pilot = people["Alice"], people["pilot 1"]
     clients.ok(alice, "init", "-S", "-l", "alice", typed=[PASS])
     assert clients.no(None, "logon", "-S", "-l", "alice", typed=[PASS]) == "RETRIEVER_NOT_ALLOWED"
     assert clients.no(pilot, "logon", "-n", "-l", "alice") == "RETRIEVER_NOT_ALLOWED"
@@ -433,22 +402,22 @@ def test_by_default_nothing_is_given_out_and_nothing_kept_unattended(
     assert clients.no(alice, *store) == "KEY_STORAGE_NOT_ALLOWED"
     got = ("-c", str(tmp_path / "got.cert"), "-y", str(tmp_path / "got.key"))
     assert clients.no(pilot, "retrieve", "-S", "-l", "alice", *got, typed=[PASS]) == "KEY_STORAGE_NOT_ALLOWED"
-    assert clients.no(people["Bob"], "init", "-S", "-l", "bob", typed=[PASS]) == "ROLE_REQUIRED"
+    assert clients.no(bob, "init", "-S", "-l", "bob", typed=[PASS]) == "ROLE_REQUIRED"
 
 
 # one store
 
 
 def test_pilotages_own_commands_see_and_destroy_what_came_through_the_gateway(
-    strict: ServerProcess, grid: ToyGrid, people: Mapping[str, Identity], tmp_path: Path
+    strict: ServerProcess, grid: ToyGrid, alice: Identity, tmp_path: Path
 ) -> None:
     clients = Clients(grid, tmp_path, strict.gateway_port)
-    clients.ok(people["Alice"], "init", "-S", "-l", "seen", "-k", "k", typed=[PASS])
-    shell = Shell(strict, grid.plain_proxy(people["Alice"], tmp_path / "proxy.pem"), tmp_path / "home")
+    clients.ok(alice, "init", "-S", "-l", "seen", "-k", "k", typed=[PASS])
+    shell = Shell(strict, grid.plain_proxy(alice, tmp_path / "proxy.pem"), tmp_path / "home")
     assert "myproxy/seen/k" in shell.ok("credential", "list")
     shell.ok("credential", "destroy", "myproxy/seen/k")
-    assert clients.no(people["Alice"], "info", "-l", "seen") == "CREDENTIAL_NOT_FOUND"
-    clients.ok(people["Alice"], "init", "-S", "-l", "seen", "-k", "k", typed=[PASS])
+    assert clients.no(alice, "info", "-l", "seen") == "CREDENTIAL_NOT_FOUND"
+    clients.ok(alice, "init", "-S", "-l", "seen", "-k", "k", typed=[PASS])
 
 
 # what must not be written down

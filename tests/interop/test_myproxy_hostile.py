@@ -52,31 +52,6 @@ POLICY: dict[str, object] = {
 }
 
 
-@pytest.fixture(scope="module")
-def grid(tmp_path_factory: pytest.TempPathFactory) -> ToyGrid:
-    return ToyGrid(tmp_path_factory.mktemp("grid"))
-
-
-@pytest.fixture(scope="module")
-def host(grid: ToyGrid) -> Identity:
-    return grid.host("localhost")
-
-
-@pytest.fixture(scope="module")
-def alice(grid: ToyGrid) -> Identity:
-    return grid.user("Alice")
-
-
-@pytest.fixture(scope="module")
-def pilot(grid: ToyGrid) -> Identity:
-    return grid.user("pilot 1")
-
-
-@pytest.fixture(scope="module")
-def renewer(grid: ToyGrid) -> Identity:
-    return grid.user("renewer")
-
-
 @pytest.fixture
 def rig(grid: ToyGrid, host: Identity, tmp_path: Path) -> Iterator[Rig]:
     made = Rig(grid, tmp_path, host, {"gateway": POLICY})

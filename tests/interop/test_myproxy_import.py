@@ -35,31 +35,6 @@ default_trusted_retrievers "none"
 
 
 @pytest.fixture(scope="module")
-def grid(tmp_path_factory: pytest.TempPathFactory) -> ToyGrid:
-    return ToyGrid(tmp_path_factory.mktemp("grid"))
-
-
-@pytest.fixture(scope="module")
-def host(grid: ToyGrid) -> Identity:
-    return grid.host("localhost")
-
-
-@pytest.fixture(scope="module")
-def alice(grid: ToyGrid) -> Identity:
-    return grid.user("Alice")
-
-
-@pytest.fixture(scope="module")
-def pilot(grid: ToyGrid) -> Identity:
-    return grid.user("pilot 1")
-
-
-@pytest.fixture(scope="module")
-def renewer(grid: ToyGrid) -> Identity:
-    return grid.user("renewer")
-
-
-@pytest.fixture(scope="module")
 def old_server(grid: ToyGrid, host: Identity, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
     with RealServer(grid, tmp_path_factory.mktemp("myproxy"), host, POLICY) as server:
         yield server
