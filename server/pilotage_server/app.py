@@ -165,6 +165,9 @@ class App:
             own = config.server
             self._gateway = Gateway(
                 credentials,
+                self._ledger,
+                self._bans,
+                config.abuse,
                 self._verifier,
                 sealer,
                 self._pool,

@@ -60,6 +60,7 @@ NO_ANSWER = (Reason.STORE_UNAVAILABLE, Reason.DISK_FULL)
 QUIET = (
     *(Act.STORED, Act.ISSUED, Act.RENEWED, Act.DESTROYED, Act.UNREVOKED, Act.ERASED),
     *(Act.POLICY, Act.KEYS, Act.UNBANNED, Act.LINK_ASKED, Act.LINKED, Act.UNLINKED),
+    *(Act.KEY_RETRIEVED, Act.PASSPHRASE_CHANGED),
 )
 
 
@@ -148,10 +149,13 @@ class Ledger:
 
     async def refused(self, act: Act, caller: Principal, error: PilotageError, **names: str) -> None:
         """Record a refusal; one that cannot be recorded is a refusal all the same."""
-        entry = by(caller, act, names, reason=error.reason.name)
+        await self.refusal(by(caller, act, names, reason=error.reason.name), caller, error)
+
+    async def refusal(self, entry: Entry, caller: Principal, error: PilotageError) -> None:
+        """Record a refusal with an entry of its own."""
         if error.reason in NO_ANSWER:
             _tell(entry, None)
-        elif error.reason is not Reason.RATE_LIMITED or self._is_news(caller, act.value):
+        elif error.reason is not Reason.RATE_LIMITED or self._is_news(caller, entry.act.value):
             await self._write_refusal(entry, caller, error)
 
     async def _write_refusal(self, entry: Entry, caller: Principal, error: PilotageError) -> None:

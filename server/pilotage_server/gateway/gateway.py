@@ -5,6 +5,9 @@ import datetime
 from pilotage.x509.keys import KeyPool
 from pilotage_server.auth.policy import Policy
 from pilotage_server.clock import Clock
+from pilotage_server.credentials.abuse import AbuseLimits
+from pilotage_server.credentials.bans import Bans
+from pilotage_server.credentials.ledger import Ledger
 from pilotage_server.credentials.sealing import Sealer
 from pilotage_server.gateway.opening import Locksmith
 from pilotage_server.gateway.phrases import Stretcher
@@ -27,6 +30,9 @@ class Gateway:
     def __init__(
         self,
         database: Database,
+        ledger: Ledger,
+        bans: Bans,
+        limits: AbuseLimits,
         verifier: Verifier,
         sealer: Sealer,
         keys: KeyPool,
@@ -41,11 +47,11 @@ class Gateway:
         self._context = context
         self._stretcher = Stretcher()
         locksmith = Locksmith(database, sealer, self._stretcher)
-        record = Record(database)
+        record = Record(ledger, limits, clock)
         self._storing = Storing(database, verifier, locksmith, keys, clock, roles, rules, record, changed, max_lifetime)
-        taking = Taking(database, verifier, locksmith, clock, rules, record)
+        taking = Taking(database, verifier, bans, locksmith, clock, rules, record)
         talk = Talk(self._storing, taking, TrustRoots(context.ca_dir, given=rules.serve_trust_roots))
-        self._server = GatewayServer(context, verifier, talk, record)
+        self._server = GatewayServer(context, verifier, bans, talk, record)
 
     async def start(self, host: str, port: int) -> int:
         """Open the port; return its number."""

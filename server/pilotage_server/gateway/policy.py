@@ -5,16 +5,18 @@ VOMS attribute instead. `|` parts alternatives. MyProxy's patterns are regular e
 taken, for a stranger's expression may be made to run for hours.
 """
 
+import datetime
 from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from pilotage.errors import refuse
 from pilotage.reasons import Reason
-from pilotage_server.principal import Principal
+from pilotage_server.principal import Principal, Proof
 
 ANONYMOUS = "<anonymous>"
 LONGEST_PATTERN = 1024
+NEVER = datetime.datetime.fromtimestamp(0, datetime.UTC)
 
 
 class GatewayRules(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,6 +63,22 @@ class Client(msgspec.Struct, frozen=True):
     def name(self) -> str:
         """Return the subject, or the word for a client without one."""
         return self.principal.dn if self.principal else ANONYMOUS
+
+    @property
+    def actor(self) -> Principal:
+        """Return who acts, for the audit: for a client without a certificate, one that nobody can be."""
+        if self.principal is not None:
+            return self.principal
+        return Principal(
+            dn=ANONYMOUS,
+            vo="",
+            fqans=(),
+            limited=False,
+            thumbprint=b"",
+            proof=Proof.MUTUAL_TLS,
+            expire_time=NEVER,
+            peer=self.host,
+        )
 
     @property
     def limited(self) -> bool:

@@ -12,6 +12,7 @@ from pilotage.errors import PilotageError, refuse
 from pilotage.myproxy.messages import Request, format_error, parse_request
 from pilotage.reasons import Reason
 from pilotage_server.auth.login import principal_of
+from pilotage_server.credentials.bans import Bans
 from pilotage_server.gateway.doorman import Doorman, Guest
 from pilotage_server.gateway.policy import Client
 from pilotage_server.gateway.record import Record
@@ -42,9 +43,10 @@ class Call(msgspec.Struct, frozen=True):
 class GatewayServer:
     """Listen and serve."""
 
-    def __init__(self, context: Context, verifier: Verifier, talk: Talk, record: Record) -> None:
+    def __init__(self, context: Context, verifier: Verifier, bans: Bans, talk: Talk, record: Record) -> None:
         self._context = context
         self._verifier = verifier
+        self._bans = bans
         self._talk = talk
         self._record = record
         self._doorman = Doorman()
@@ -136,10 +138,11 @@ class GatewayServer:
             self._doorman.serve(guest)
             if shown:
                 principal = principal_of(await self._verifier.chain(shown), Proof.MUTUAL_TLS)
-                client = Client(principal, guest.host)
+                client = Client(msgspec.structs.replace(principal, peer=guest.host), guest.host)
+                self._bans.check(client.actor)
             await self._talk.answer(wire, client, request)
         except PilotageError as error:
-            self._record.refused(client, request, error)
+            await self._record.refused(client, request, error)
             await self._refuse(wire, error)
             return Call(client, request.command.name, error.reason.name)
         except (Broken, TimeoutError):

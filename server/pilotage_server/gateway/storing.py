@@ -24,6 +24,7 @@ from pilotage_server.gateway.record import Record
 from pilotage_server.gateway.uploads import open_key, parse_upload
 from pilotage_server.principal import Principal
 from pilotage_server.store import myproxy as store
+from pilotage_server.store.audit import Act
 from pilotage_server.store.credentials import StoredCredential
 from pilotage_server.store.database import Database
 from pilotage_server.store.myproxy import Entry, Seal
@@ -125,10 +126,9 @@ class Storing:
         now = self._clock()
         done = await self._record.write(
             lambda connection: store.remove(connection, entry.credential_id, now),
-            "credential destroyed",
+            Act.DESTROYED,
             client,
-            owner=stored.owner_dn,
-            credential=entry.credential_id,
+            stored,
         )
         if done:
             await self._changed(entry.credential_id, stored.owner_dn)
@@ -144,10 +144,9 @@ class Storing:
         changed, sealed = await self._locksmith.change(opened, new_salt(), request.new_passphrase, client.host)
         done = await self._record.write(
             lambda connection: store.reseal(connection, changed, opened.sealed, sealed),
-            "pass phrase changed",
+            Act.PASSPHRASE_CHANGED,
             client,
-            owner=stored.owner_dn,
-            credential=entry.credential_id,
+            stored,
         )
         if not done:
             raise refuse(
@@ -246,17 +245,19 @@ class Storing:
             **msgspec.structs.asdict(rules_of(request)),
         )
         sealed = await self._locksmith.seal(entry, stored, content, request.passphrase, client.host)
+        facts = {
+            "name": stored.name,
+            "fqans": " ".join(stored.fqans),
+            "until": stored.expire_time.isoformat(),
+            "seal": seal.name,
+        }
         now = self._clock()
         previous = await self._record.write(
             lambda connection: store.put(connection, entry, stored, sealed, self._room, now),
-            "credential stored",
+            Act.STORED,
             client,
-            owner=stored.owner_dn,
-            credential=stored.credential_id,
-            until=stored.expire_time.isoformat(),
-            seal=seal.name,
-            username=entry.username,
-            name=entry.name,
+            stored,
+            facts,
         )
         if previous:
             await self._changed(previous, stored.owner_dn)

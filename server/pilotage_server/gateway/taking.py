@@ -24,6 +24,7 @@ from pilotage.reasons import Reason
 from pilotage.x509.proxies import chain_end, sign_proxy
 from pilotage.x509.requests import check_request
 from pilotage_server.clock import Clock
+from pilotage_server.credentials.bans import Bans
 from pilotage_server.credentials.issuing import SHORTEST
 from pilotage_server.credentials.keeper import AT_ISSUE, check_usable
 from pilotage_server.gateway.opening import Locksmith, Opened
@@ -32,6 +33,7 @@ from pilotage_server.gateway.proving import Ask, check_proof, new_challenge
 from pilotage_server.gateway.record import Record
 from pilotage_server.store import credentials
 from pilotage_server.store import myproxy as store
+from pilotage_server.store.audit import Act
 from pilotage_server.store.credentials import Issuance, StoredCredential
 from pilotage_server.store.database import Database
 from pilotage_server.store.myproxy import Entry, Seal
@@ -47,6 +49,7 @@ class Taking:
         self,
         database: Database,
         verifier: Verifier,
+        bans: Bans,
         locksmith: Locksmith,
         clock: Clock,
         rules: GatewayRules,
@@ -54,6 +57,7 @@ class Taking:
     ) -> None:
         self._database = database
         self._verifier = verifier
+        self._bans = bans
         self._locksmith = locksmith
         self._clock = clock
         self._rules = rules
@@ -68,6 +72,7 @@ class Taking:
         else:
             opened = await self._open_without(client, request, found, ask)
         check_usable(opened.stored, self._clock())
+        self._bans.check_owner(opened.stored.owner_dn, opened.stored.fqans)
         if opened.stored.expire_time - self._clock() < SHORTEST:
             raise refuse(Reason.CREDENTIAL_TOO_SHORT)
         try:
@@ -80,13 +85,13 @@ class Taking:
         """Return a proxy for the request (PKCS#10, DER) and its chain, once it is on record."""
         life = min(self._life(request, opened.entry), opened.stored.expire_time - self._clock())
         proxy = await asyncio.to_thread(_sign, opened, wanted, life, self._clock())
-        await self._note("proxy issued", client, opened, proxy)
+        await self._note(Act.ISSUED, client, opened, proxy)
         return [proxy.public_bytes(Encoding.DER), *opened.stored.chain]
 
     async def export(self, client: Client, opened: Opened) -> bytes:
         """Return certificate, key and chain in PEM, the key encrypted unless the credential has no pass phrase."""
         pem = await asyncio.to_thread(_pem, opened)
-        await self._note("key retrieved", client, opened, x509.load_der_x509_certificate(opened.stored.chain[0]))
+        await self._note(Act.KEY_RETRIEVED, client, opened, x509.load_der_x509_certificate(opened.stored.chain[0]))
         return pem
 
     def _check_server_policy(self, client: Client, request: Request) -> None:
@@ -177,7 +182,7 @@ class Taking:
         wishes = [seconds for seconds in (request.lifetime_seconds, entry.max_seconds) if seconds]
         return datetime.timedelta(seconds=min([*wishes, self._rules.max_proxy_seconds]))
 
-    async def _note(self, act: str, client: Client, opened: Opened, leaf: x509.Certificate) -> None:
+    async def _note(self, act: Act, client: Client, opened: Opened, leaf: x509.Certificate) -> None:
         """Put on record what is about to leave, unless the credential was destroyed meanwhile."""
         name = str(uuid.uuid4())
         issuance = Issuance(
@@ -193,14 +198,9 @@ class Taking:
             expire_time=chain_end([leaf]),
             peer=client.host,
         )
+        facts = {"serial": issuance.serial, "until": issuance.expire_time.isoformat()}
         await self._record.write(
-            lambda connection: credentials.issue(connection, issuance),
-            act,
-            client,
-            owner=opened.stored.owner_dn,
-            credential=opened.stored.credential_id,
-            serial=issuance.serial,
-            until=issuance.expire_time.isoformat(),
+            lambda connection: credentials.issue(connection, issuance), act, client, opened.stored, facts
         )
 
 

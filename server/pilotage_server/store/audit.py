@@ -45,6 +45,9 @@ class Act(enum.StrEnum):
     UNBANNED = "ban lifted"
     CALL_REFUSED = "call refused"
     KEYS = "keys in use"
+    KEY_RETRIEVED = "key retrieved"
+    PASSPHRASE_CHANGED = "pass phrase changed"
+    MYPROXY_REFUSED = "myproxy request refused"
     UNANCHORED = "audit begun without an anchor"
 
 
