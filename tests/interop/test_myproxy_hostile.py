@@ -24,6 +24,7 @@ from pilotage.myproxy.client import Line, MyProxyServer, Wanted, connect, fetch
 from pilotage.myproxy.messages import Answer, Command, Kind, challenge_reply, format_chain
 from pilotage.reasons import Reason
 from pilotage.secret import Secret
+from pilotage.v1 import admin_pb2
 from pilotage.voms.tls import Deadline, client_context
 from pilotage.x509.der import encode_proxy_info
 from pilotage.x509.files import LocalIdentity, load_identity
@@ -502,5 +503,67 @@ def test_the_gateway_is_off_unless_it_is_given_a_port(grid: ToyGrid, host: Ident
     rig.start()
     try:
         assert port(rig) == 0
+    finally:
+        rig.stop()
+
+
+# bans and the audit
+
+
+def test_who_is_banned_is_refused_and_nobody_gets_a_proxy_of_theirs(
+    rig: Rig, grid: ToyGrid, alice: Identity, pilot: Identity, host: Identity
+) -> None:
+    stored(rig, alice, request(Command.PUT, phrase=PASS))
+    admin = rig.mutual_client(local_identity(grid.user("admin"))).admin
+    admin.Ban(admin_pb2.BanRequest(subject=alice.dn, why="lost a key"))
+    assert say(rig, alice, request(Command.INFO)) == "CALLER_BANNED"
+    with pytest.raises(PilotageError, match="CREDENTIAL_OWNER_BANNED"):
+        take(rig)
+    admin.Unban(admin_pb2.UnbanRequest(subject=alice.dn))
+    assert take(rig).chain
+
+
+def test_each_act_is_in_the_audit_chain_and_a_flood_of_refusals_is_one_row(
+    rig: Rig, grid: ToyGrid, alice: Identity, pilot: Identity
+) -> None:
+    stored(rig, alice, request(Command.PUT, phrase=PASS))
+    stored(rig, alice, request(Command.PUT, phrase="another-phrase"))
+    take(rig, phrase="another-phrase")
+    change = request(Command.CHANGE, phrase="another-phrase", NEW_PHRASE=PASS)
+    assert say(rig, alice, change) == "OK"
+    for _ in range(3):
+        assert say(rig, pilot, request(Command.GET, "nobody-at-all", PASS)) == "PASSPHRASE_WRONG"
+    assert say(rig, alice, request(Command.DESTROY)) == "OK"
+    admin = rig.mutual_client(local_identity(grid.user("admin"))).admin
+    entries = list(admin.QueryAudit(admin_pb2.QueryAuditRequest(page_size=1000)).entries)[::-1]
+    ours = [entry for entry in entries if dict(entry.facts).get("through") == "myproxy"]
+    assert [entry.act for entry in ours] == [
+        "credential stored",
+        "credential stored",
+        "credential destroyed",
+        "proxy issued",
+        "pass phrase changed",
+        "myproxy request refused",
+        "credential destroyed",
+    ]
+    refused = ours[5]
+    assert (refused.actor_dn, refused.reason) == (PILOT, "CREDENTIAL_NOT_FOUND")
+    assert dict(refused.facts)["told"] == "PASSPHRASE_WRONG"
+    assert ours[2].credential_id == ours[0].credential_id
+    assert (ours[3].actor_dn, ours[3].owner_dn) == ("<anonymous>", alice.dn)
+    assert not any(PASS in str(entry) or "another-phrase" in str(entry) for entry in entries)
+
+
+def test_an_owner_stores_no_faster_than_the_service_allows(
+    grid: ToyGrid, host: Identity, alice: Identity, tmp_path: Path
+) -> None:
+    rig = Rig(grid, tmp_path, host, {"gateway": POLICY, "abuse": {"owner_delegations_per_minute": 2}})
+    rig.start()
+    try:
+        for _ in range(2):
+            stored(rig, alice, request(Command.PUT, phrase=PASS))
+        assert code(put(rig, alice, request(Command.PUT, phrase=PASS))) == "RATE_LIMITED"
+        rig.clock.turn(61)
+        stored(rig, alice, request(Command.PUT, phrase=PASS))
     finally:
         rig.stop()

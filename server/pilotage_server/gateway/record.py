@@ -22,6 +22,7 @@ from pilotage_server.store.rates import Rate, Scope
 log = structlog.get_logger("pilotage.myproxy")
 
 T = TypeVar("T")
+Gone = Callable[[str], None]
 AGAIN = datetime.timedelta(minutes=1)
 MOST_TOLD = 10_000
 LONGEST = 256
@@ -38,21 +39,28 @@ class Record:
 
     async def write(
         self,
-        op: Callable[[sqlite3.Connection], T],
+        op: Callable[[sqlite3.Connection, Gone], T],
         act: Act,
         client: Client,
         stored: StoredCredential,
         facts: Mapping[str, str] = NO_FACTS,
     ) -> T:
-        """Run an operation in one transaction with its audit row; raise RATE_LIMITED when it is one too many."""
+        """Run an operation in one transaction with its audit row; raise RATE_LIMITED when it is one too many.
+
+        The operation says which of the same owner's credentials it has destroyed by the way.
+        """
         now, limited = self._clock(), self._rates(act, client, stored)
         names = {"owner_dn": stored.owner_dn, "credential_id": stored.credential_id}
         entry = by(client.actor, act, names, facts={"through": "myproxy", **facts})
 
         def work(connection: sqlite3.Connection, note: Note) -> T:
             rates.take(connection, limited, now)
-            result = op(connection)
+            gone: list[str] = []
+            result = op(connection, gone.append)
             note(entry)
+            for credential_id in gone:
+                names["credential_id"] = credential_id
+                note(by(client.actor, Act.DESTROYED, names, facts={"through": "myproxy"}))
             return result
 
         return await self._ledger.write(work)

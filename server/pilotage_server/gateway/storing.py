@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime
+import sqlite3
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -20,7 +21,7 @@ from pilotage_server.credentials.keeper import SHORTEST, check_extendable, usefu
 from pilotage_server.gateway.opening import Locksmith
 from pilotage_server.gateway.phrases import new_salt
 from pilotage_server.gateway.policy import Client, EntryRules, GatewayRules, matches_any
-from pilotage_server.gateway.record import Record
+from pilotage_server.gateway.record import Gone, Record
 from pilotage_server.gateway.uploads import open_key, parse_upload
 from pilotage_server.principal import Principal
 from pilotage_server.store import myproxy as store
@@ -125,7 +126,7 @@ class Storing:
         entry, stored = await self._own(client, request)
         now = self._clock()
         done = await self._record.write(
-            lambda connection: store.remove(connection, entry.credential_id, now),
+            lambda connection, _: store.remove(connection, entry.credential_id, now),
             Act.DESTROYED,
             client,
             stored,
@@ -143,7 +144,7 @@ class Storing:
         opened = await self._locksmith.guess((entry, stored), names, request.passphrase, client.host, self._clock())
         changed, sealed = await self._locksmith.change(opened, new_salt(), request.new_passphrase, client.host)
         done = await self._record.write(
-            lambda connection: store.reseal(connection, changed, opened.sealed, sealed),
+            lambda connection, _: store.reseal(connection, changed, opened.sealed, sealed),
             Act.PASSPHRASE_CHANGED,
             client,
             stored,
@@ -252,8 +253,15 @@ class Storing:
             "seal": seal.name,
         }
         now = self._clock()
+
+        def put(connection: sqlite3.Connection, gone: Gone) -> str:
+            previous = store.put(connection, entry, stored, sealed, self._room, now)
+            if previous:
+                gone(previous)
+            return previous
+
         previous = await self._record.write(
-            lambda connection: store.put(connection, entry, stored, sealed, self._room, now),
+            put,
             Act.STORED,
             client,
             stored,

@@ -200,7 +200,7 @@ class Taking:
         )
         facts = {"serial": issuance.serial, "until": issuance.expire_time.isoformat()}
         await self._record.write(
-            lambda connection: credentials.issue(connection, issuance), act, client, opened.stored, facts
+            lambda connection, _: credentials.issue(connection, issuance), act, client, opened.stored, facts
         )
 
 
