@@ -91,6 +91,17 @@ def test_init_and_logon_with_a_pass_phrase(clients: Clients, grid: ToyGrid, alic
     assert 2.9 < hours_left(who(grid, out)) < 3.1
 
 
+def test_init_leaves_a_local_proxy_where_it_is_asked_to(clients: Clients, grid: ToyGrid, alice: Identity) -> None:
+    clients.ok(alice, "init", "-S", "-l", "local", "-L", typed=[PASS])
+    assert who(grid, clients.home / "nobody").dn == alice.dn
+
+
+def test_authentication_alone_takes_nothing(clients: Clients, alice: Identity, server: ServerProcess) -> None:
+    clients.ok(alice, "init", "-S", "-l", "alone", typed=[PASS])
+    clients.ok(None, "logon", "-S", "-N", "-l", "alone", typed=[PASS])
+    assert clients.no(None, "logon", "-S", "-N", "-l", "alone", typed=[OTHER]) == "PASSPHRASE_WRONG"
+
+
 def test_a_proxy_that_was_logged_on_can_store_again(clients: Clients, alice: Identity, tmp_path: Path) -> None:
     out = tmp_path / "out.pem"
     clients.ok(alice, "init", "-S", "-l", "again", typed=[PASS])

@@ -10,12 +10,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import hypothesis
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 from cryptography.x509.oid import NameOID
+from hypothesis import strategies as st
 from toygrid import Identity, ToyGrid
 
 from pilotage.errors import PilotageError
@@ -31,7 +33,7 @@ from pilotage.x509.files import LocalIdentity, load_identity
 from pilotage.x509.keys import KeyKind, make_key
 from pilotage.x509.proxies import INHERIT_ALL, PROXY_CERT_INFO, sign_proxy
 from pilotage.x509.requests import check_request, make_request
-from pilotage_server.gateway import doorman, service
+from pilotage_server.gateway import doorman, phrases, service
 from pilotage_server.store import myproxy as store
 from support.myproxy import Clients
 from support.server_process import ServerProcess
@@ -193,6 +195,26 @@ def test_a_get_with_something_else_than_a_request_issues_nothing(rig: Rig, alice
             line.send(content)
             assert code(line.read_answer()) in ("MYPROXY_MALFORMED", "CSR_INVALID")
     assert rows(rig, "issuances") == 0
+
+
+@hypothesis.given(
+    st.lists(
+        st.sampled_from(request(Command.PUT, phrase=PASS).split(b"\n")) | st.binary(max_size=40),
+        min_size=1,
+        max_size=12,
+    ),
+    st.integers(0, 3),
+)
+@hypothesis.settings(
+    max_examples=40, deadline=None, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture]
+)
+def test_no_messages_do_more_than_be_refused(rig: Rig, alice: Identity, lines: list[bytes], cut: int) -> None:
+    """Whatever is sent is answered within its time, by an error or by what a request would get."""
+    with line_to(rig, alice) as line:
+        line.send(b"\n".join(lines) + b"\n\0" + b"V" * cut)
+        answer = line.read_answer()
+        assert answer.kind is Kind.OK or code(answer) in Reason.__members__
+    assert rows(rig, "credentials") == 0
 
 
 # silence
@@ -440,6 +462,123 @@ def test_names_and_policies_are_bounded(rig: Rig, alice: Identity) -> None:
         assert code(put(rig, alice, request(Command.PUT, phrase=PASS, **fields))) == "INVALID_ARGUMENT"
     assert code(put(rig, alice, request(Command.PUT, "", PASS))) == "INVALID_ARGUMENT"
     assert code(put(rig, alice, request(Command.PUT, "u" * 257, PASS))) == "INVALID_ARGUMENT"
+
+
+# two at once
+
+
+def test_a_free_user_name_that_two_take_at_once_is_given_to_one(rig: Rig, alice: Identity, pilot: Identity) -> None:
+    with line_to(rig, alice) as first, line_to(rig, pilot) as second:
+        proxies = []
+        for line, who in ((first, alice), (second, pilot)):
+            identity = local_identity(who)
+            line.send(request(Command.PUT, "free", PASS))
+            assert line.read_answer().kind is Kind.OK
+            key = check_request(line.read_der())
+            life = datetime.timedelta(hours=2)
+            proxy = sign_proxy(identity.chain, identity.key, key, lifetime=life, now=rig.clock())
+            proxies.append([proxy.public_bytes(Encoding.DER), *identity.chain_der])
+        second.send(format_chain(proxies[1]))
+        assert second.read_answer().kind is Kind.OK
+        first.send(format_chain(proxies[0]))
+        assert code(first.read_answer()) == "USERNAME_TAKEN"
+    assert (rows(rig, "credentials"), rows(rig, "myproxy_usernames")) == (1, 1)
+    assert say(rig, alice, request(Command.INFO, "free")) == "CREDENTIAL_NOT_FOUND"
+
+
+def test_a_wrong_pass_phrase_costs_the_same_work_whatever_the_truth_is(
+    rig: Rig, alice: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored(rig, alice, request(Command.PUT, "known", PASS))
+    stored(rig, alice, request(Command.PUT, "known", PASS, CRED_NAME="closed", RETRIEVER="/nobody"))
+    salts: list[bytes] = []
+    stretch = phrases._scrypt
+
+    def counted(passphrase: Secret, salt: bytes) -> bytes:
+        salts.append(salt)
+        return stretch(passphrase, salt)
+
+    monkeypatch.setattr(phrases, "_scrypt", counted)
+    for username, name in (("known", ""), ("known", "closed"), ("known", "none"), ("unknown", "")):
+        fields = {"CRED_NAME": name} if name else {}
+        assert say(rig, None, request(Command.GET, username, "not-the-phrase", **fields)) == "PASSPHRASE_WRONG"
+    assert len(salts) == 4
+    assert rows(rig, "myproxy_guesses") == 4
+
+
+# uploads
+
+
+def store_key(rig: Rig, who: Identity, content: bytes, **fields: str) -> str:
+    with line_to(rig, who) as line:
+        line.send(request(Command.STORE, **fields))
+        answer = line.read_answer()
+        if answer.kind is not Kind.OK:
+            return code(answer)
+        line.send(content + b"\0")
+        return code(line.read_answer())
+
+
+def test_a_plain_key_is_stored_as_an_unattended_one_and_never_lies_in_the_clear(
+    rig: Rig, alice: Identity, pilot: Identity
+) -> None:
+    content = alice.cert_path.read_bytes() + alice.key_path.read_bytes()
+    assert store_key(rig, alice, content, RETRIEVER_TRUSTED=PILOT) == "OK"
+    assert take(rig, phrase="", identity=local_identity(pilot)).chain
+    assert b"PRIVATE KEY" not in (rig.state / "credentials.sqlite").read_bytes()
+
+
+def test_an_upload_of_anothers_certificate_or_key_is_refused(rig: Rig, alice: Identity, pilot: Identity) -> None:
+    certificate, key = alice.cert_path.read_bytes(), alice.key_path.read_bytes()
+    assert store_key(rig, alice, pilot.cert_path.read_bytes() + pilot.key_path.read_bytes()) == "DELEGATION_WRONG_OWNER"
+    assert store_key(rig, alice, certificate + pilot.key_path.read_bytes()) == "KEY_MISMATCH"
+    for content in (b"", certificate, key, b"\xff" * 5000, b"x" * 100_000):
+        assert store_key(rig, alice, content) == "MYPROXY_MALFORMED"
+    other = local_identity(pilot).key
+    closed = other.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(PASS.encode()))
+    assert store_key(rig, alice, certificate + closed) == "OK"
+    # What is closed cannot be looked into until its pass phrase comes.
+    assert say(rig, None, request(Command.GET, phrase=PASS)) == "KEY_MISMATCH"
+
+
+def test_a_plain_key_is_not_stored_where_unattended_credentials_are_not(
+    grid: ToyGrid, host: Identity, alice: Identity, tmp_path: Path
+) -> None:
+    rig = Rig(grid, tmp_path, host, {"gateway": {**POLICY, "allow_unattended": False}})
+    rig.start()
+    try:
+        content = alice.cert_path.read_bytes() + alice.key_path.read_bytes()
+        assert store_key(rig, alice, content) == "UNATTENDED_NOT_ALLOWED"
+        assert rows(rig, "credentials") == 0
+    finally:
+        rig.stop()
+
+
+# the host certificate
+
+
+def test_a_renewed_host_certificate_is_taken_up_and_an_unusable_one_is_not(grid: ToyGrid, tmp_path: Path) -> None:
+    own, newer = grid.host("localhost"), grid.host("localhost")
+    rig = Rig(grid, tmp_path, own, {"gateway": POLICY})
+    rig.start()
+
+    def shown() -> bytes:
+        context = client_context(None, grid.ca_dir)
+        plain = socket.create_connection(("localhost", port(rig)), 10)
+        with plain, context.wrap_socket(plain, server_hostname="localhost") as connection:
+            return connection.getpeercert(binary_form=True) or b""
+
+    try:
+        before = shown()
+        own.key_path.write_bytes(b"not a key")
+        rig.call(lambda app: app.prune())
+        assert shown() == before
+        own.key_path.write_bytes(newer.key_path.read_bytes())
+        own.cert_path.write_bytes(newer.cert_path.read_bytes())
+        rig.call(lambda app: app.prune())
+        assert shown() == x509.load_pem_x509_certificate(newer.cert_path.read_bytes()).public_bytes(Encoding.DER)
+    finally:
+        rig.stop()
 
 
 # crashes

@@ -49,14 +49,11 @@ class Clients:
             "X509_CERT_DIR": str(self.ca_dir),
             "MYPROXY_SERVER": "localhost",
             "MYPROXY_SERVER_PORT": str(self.port),
+            # Where there is none it is where some programs put one; else they would use the account's own.
+            "X509_USER_PROXY": str(who if isinstance(who, Path) else self.home / "nobody"),
         }
-        if isinstance(who, Path):
-            environ["X509_USER_PROXY"] = str(who)
-        else:
-            environ["X509_USER_PROXY"] = str(self.home / "nobody")
-            if who is not None:
-                environ |= {"X509_USER_CERT": str(who.cert_path), "X509_USER_KEY": str(who.key_path)}
-                del environ["X509_USER_PROXY"]
+        if isinstance(who, Identity):
+            environ |= {"X509_USER_CERT": str(who.cert_path), "X509_USER_KEY": str(who.key_path)}
         if program == "logon" and "-o" not in words:
             # It would be the proxy of the account that runs the tests.
             words = (*words, "-o", str(self.home / "logon.pem"))

@@ -8,6 +8,7 @@ import structlog
 from pilotage.errors import PilotageError, refuse
 from pilotage.reasons import Reason
 from pilotage_server.gateway.wire import server_context
+from pilotage_server.keys import read_private
 
 log = structlog.get_logger("pilotage.tls")
 
@@ -37,6 +38,7 @@ class Context:
 
     def _make(self) -> ssl.SSLContext:
         certificate, key, ca_dir = self._files
+        read_private(key)
         try:
             return server_context(certificate, key, ca_dir)
         except ssl.SSLError as error:
