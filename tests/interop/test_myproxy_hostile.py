@@ -33,6 +33,7 @@ from pilotage.x509.files import LocalIdentity, load_identity
 from pilotage.x509.keys import KeyKind, make_key
 from pilotage.x509.proxies import INHERIT_ALL, PROXY_CERT_INFO, sign_proxy
 from pilotage.x509.requests import check_request, make_request
+from pilotage_server import keys as key_files
 from pilotage_server.gateway import doorman, phrases, service
 from pilotage_server.store import myproxy as store
 from support.myproxy import Clients
@@ -706,3 +707,28 @@ def test_an_owner_stores_no_faster_than_the_service_allows(
         stored(rig, alice, request(Command.PUT, phrase=PASS))
     finally:
         rig.stop()
+
+
+def test_a_rotated_service_key_seals_what_is_unattended_at_once_and_the_rest_at_its_use(
+    rig: Rig, alice: Identity, pilot: Identity
+) -> None:
+    stored(rig, alice, request(Command.PUT, phrase=PASS))
+    stored(rig, alice, request(Command.PUT, CRED_NAME="n", RETRIEVER_TRUSTED=PILOT))
+    content = alice.cert_path.read_bytes() + alice.key_path.read_bytes()
+    assert store_key(rig, alice, content, CRED_NAME="k", RETRIEVER_TRUSTED=PILOT) == "OK"
+
+    def sealed_with() -> dict[str, bytes]:
+        with contextlib.closing(sqlite3.connect(rig.state / "credentials.sqlite")) as database:
+            query = "SELECT own.name, substr(sealed, 2, 8) FROM credentials JOIN myproxy_entries AS own"
+            return dict(database.execute(f"{query} USING (credential_id)").fetchall())
+
+    old = set(sealed_with().values())
+    assert len(old) == 1
+    key_files.rotate(rig.state / "keys", "service", rig.clock())
+    rig.restart()
+    rig.call(lambda app: app.prune())
+    assert {name for name, key in sealed_with().items() if key in old} == {""}
+    assert take(rig).chain
+    assert not old & set(sealed_with().values())
+    assert take(rig, phrase="", identity=local_identity(pilot), name="n").chain
+    assert take(rig, phrase="", identity=local_identity(pilot), name="k").chain

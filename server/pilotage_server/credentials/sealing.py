@@ -80,9 +80,14 @@ class Sealer:
         self._keys: dict[bytes, ServiceKey] = {key.version + key.key_id: key for key in reversed(known)}
         self._current: ServiceKey = known[0]
 
+    @property
+    def current_prefix(self) -> bytes:
+        """Return what every sealed form begins with that was made with the present key."""
+        return self._current.version + self._current.key_id
+
     def is_current(self, sealed: bytes) -> bool:
         """Tell whether a sealed form was made with the present key."""
-        return sealed[: len(VERSION) + KEY_ID_BYTES] == self._current.version + self._current.key_id
+        return sealed.startswith(self.current_prefix)
 
     def seal(
         self, value: Secret, retrieval_key: Secret, owner_dn: str, credential_id: str, expire_time: datetime.datetime

@@ -2,8 +2,10 @@
 
 import asyncio
 import datetime
+import sqlite3
 
 import msgspec
+import structlog
 from cryptography import x509
 
 from pilotage.errors import CredentialError, refuse
@@ -18,6 +20,8 @@ from pilotage_server.store.credentials import StoredCredential
 from pilotage_server.store.database import Database
 from pilotage_server.store.myproxy import Entry, Seal
 
+log = structlog.get_logger("pilotage.myproxy")
+
 
 class Opened(msgspec.Struct, frozen=True):
     """A credential that somebody may use; `limited` makes what is issued of it limited."""
@@ -27,7 +31,14 @@ class Opened(msgspec.Struct, frozen=True):
     sealed: bytes
     content: Secret
     passphrase: Secret
+    resealed: bytes | None = None
+    """The same under the present service key, where an older one had sealed it."""
     limited: bool = False
+
+    def keep_resealed(self, connection: sqlite3.Connection) -> None:
+        """Store what was sealed anew, unless the credential was changed meanwhile."""
+        if self.resealed is not None:
+            credentials.reseal(connection, self.stored.credential_id, self.sealed, self.resealed)
 
     @property
     def key(self) -> PrivateKey:
@@ -53,7 +64,7 @@ class Locksmith:
     ) -> bytes:
         """Return the sealed form of a key, or of an uploaded file's key."""
         retrieval_key = await self._stretcher.retrieval_key(entry, passphrase, host)
-        return self._sealer.seal(content, retrieval_key, stored.owner_dn, stored.credential_id, stored.expire_time)
+        return await asyncio.to_thread(self._sealer.seal, content, retrieval_key, *_bound_to(stored))
 
     async def guess(
         self,
@@ -96,5 +107,27 @@ class Locksmith:
     async def _open(self, entry: Entry, stored: StoredCredential, passphrase: Secret, host: str) -> Opened:
         sealed = await self._database.read(lambda connection: credentials.sealed_key(connection, entry.credential_id))
         retrieval_key = await self._stretcher.retrieval_key(entry, passphrase, host)
-        content = self._sealer.unseal(sealed, retrieval_key, stored.owner_dn, stored.credential_id, stored.expire_time)
-        return Opened(entry, stored, sealed, content, passphrase)
+        content = await asyncio.to_thread(self._sealer.unseal, sealed, retrieval_key, *_bound_to(stored))
+        resealed = None
+        if not self._sealer.is_current(sealed):
+            resealed = await asyncio.to_thread(self._sealer.seal, content, retrieval_key, *_bound_to(stored))
+        return Opened(entry, stored, sealed, content, passphrase, resealed)
+
+    async def reseal_unattended(self) -> None:
+        """Seal with the present service key what an older one had sealed, where that takes no pass phrase.
+
+        Where it takes one, only the next use can do so.
+        """
+        prefix = self._sealer.current_prefix
+        found = await self._database.read(lambda connection: myproxy.sealed_otherwise(connection, prefix))
+        for entry, stored in found:
+            try:
+                opened = await self._open(entry, stored, Secret(b""), "")
+            except CredentialError as error:
+                log.error("credential not sealed anew", credential=stored.credential_id, reason=error.reason.name)
+                continue
+            await self._database.write(opened.keep_resealed)
+
+
+def _bound_to(stored: StoredCredential) -> tuple[str, str, datetime.datetime]:
+    return stored.owner_dn, stored.credential_id, stored.expire_time

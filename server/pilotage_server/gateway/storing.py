@@ -155,9 +155,10 @@ class Storing:
             )
 
     async def prune(self) -> None:
-        """Forget old guesses and names of what is gone."""
+        """Forget old guesses and names of what is gone; seal anew what a retired service key had sealed."""
         now = self._clock()
         await self._database.write(lambda connection: store.prune(connection, now))
+        await self._locksmith.reseal_unattended()
 
     async def _own(self, client: Client, request: Request) -> tuple[Entry, StoredCredential]:
         caller = client.must()

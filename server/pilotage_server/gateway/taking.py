@@ -7,6 +7,7 @@ are told which.
 
 import asyncio
 import datetime
+import sqlite3
 import uuid
 
 import msgspec
@@ -30,7 +31,7 @@ from pilotage_server.credentials.keeper import AT_ISSUE, check_usable
 from pilotage_server.gateway.opening import Locksmith, Opened
 from pilotage_server.gateway.policy import Client, GatewayRules, admits, matches_any
 from pilotage_server.gateway.proving import Ask, check_proof, new_challenge
-from pilotage_server.gateway.record import Record
+from pilotage_server.gateway.record import Gone, Record
 from pilotage_server.store import credentials
 from pilotage_server.store import myproxy as store
 from pilotage_server.store.audit import Act
@@ -199,9 +200,12 @@ class Taking:
             peer=client.host,
         )
         facts = {"serial": issuance.serial, "until": issuance.expire_time.isoformat()}
-        await self._record.write(
-            lambda connection, _: credentials.issue(connection, issuance), act, client, opened.stored, facts
-        )
+
+        def issue(connection: sqlite3.Connection, _: Gone) -> None:
+            credentials.issue(connection, issuance)
+            opened.keep_resealed(connection)
+
+        await self._record.write(issue, act, client, opened.stored, facts)
 
 
 def _not_allowed(client: Client, policy: str) -> PilotageError:

@@ -14,6 +14,7 @@ from pilotage_server.store.credentials import StoredCredential
 from pilotage_server.store.times import from_microseconds, microseconds
 
 LONGEST_LIST = 1000
+BATCH = 500
 MOST_GUESSES = 10
 GUESS_WINDOW = datetime.timedelta(minutes=15)
 
@@ -62,10 +63,12 @@ COLUMNS = (
     " seal, salt"
 )
 OWN_COLUMNS = ", ".join(f"own.{column.strip()}" for column in COLUMNS.split(","))
-LIVE = (
+KEPT = (
     f"SELECT {OWN_COLUMNS} FROM myproxy_entries AS own JOIN credentials AS held USING (credential_id)"  # noqa: S608
-    " WHERE held.sealed IS NOT NULL AND held.destroy_time IS NULL AND own.username = ?"
+    " WHERE held.sealed IS NOT NULL AND held.destroy_time IS NULL"
 )
+LIVE = f"{KEPT} AND own.username = ?"
+OTHERWISE = f"{KEPT} AND own.seal <> ? AND substr(held.sealed, 1, ?) <> ? LIMIT ?"
 FIND = f"{LIVE} AND own.name = ?"
 OF_OWNER = f"{LIVE} AND held.owner_dn = ? ORDER BY own.name LIMIT {LONGEST_LIST}"
 AT = "SELECT credential_id FROM myproxy_entries WHERE username = ? AND name = ?"
@@ -78,7 +81,6 @@ COUNT = (
 PRUNE = (
     "DELETE FROM myproxy_entries WHERE credential_id IN (SELECT credential_id FROM credentials WHERE sealed IS NULL)"
 )
-RESEAL = "UPDATE credentials SET sealed = ? WHERE credential_id = ? AND sealed = ?"
 RESALT = "UPDATE myproxy_entries SET seal = ?, salt = ? WHERE credential_id = ?"
 HOLDER = "SELECT owner_dn FROM myproxy_usernames WHERE username = ?"
 CLAIM = "INSERT INTO myproxy_usernames (username, owner_dn, claim_time) VALUES (?, ?, ?)"
@@ -156,11 +158,18 @@ def remove(connection: sqlite3.Connection, credential_id: str, now: datetime.dat
 
 def reseal(connection: sqlite3.Connection, entry: Entry, before: bytes, after: bytes) -> bool:
     """Replace a sealed key and its salt; tell whether it was still the one that was opened."""
-    connection.execute(credentials.SCRUB)
-    if connection.execute(RESEAL, (after, entry.credential_id, before)).rowcount != 1:
+    if credentials.sealed_key(connection, entry.credential_id) != before:
         return False
+    credentials.reseal(connection, entry.credential_id, before, after)
     connection.execute(RESALT, (entry.seal, entry.salt, entry.credential_id))
     return True
+
+
+def sealed_otherwise(connection: sqlite3.Connection, prefix: bytes) -> list[tuple[Entry, StoredCredential]]:
+    """Return some credentials that open without a pass phrase and whose sealed form begins with something else."""
+    values = (Seal.PASSPHRASE, len(prefix), prefix, BATCH)
+    entries = [_entry(row) for row in connection.execute(OTHERWISE, values).fetchall()]
+    return [(entry, credentials.get(connection, entry.credential_id)) for entry in entries]
 
 
 def holder(connection: sqlite3.Connection, username: str) -> str | None:
