@@ -15,6 +15,12 @@ from pilotage_server.credentials.hsm import TokenPlace
 from pilotage_server.gateway.policy import GatewayRules
 from pilotage_server.jobs.limits import JobLimits, LeaseTimes
 
+OPEN_POLICIES = (
+    ("trusted_retrievers", "default_trusted_retrievers"),
+    ("authorized_renewers", "default_renewers"),
+    ("authorized_key_retrievers", "default_key_retrievers"),
+)
+"""Lists of the gateway of which not both may admit everybody."""
 DEFAULT_PATH = Path("/etc/pilotage/server.toml")
 LARGEST_FILE = 1024 * 1024
 
@@ -168,6 +174,11 @@ def _mistakes(config: Config) -> list[str]:
         for name, value in values.items():
             if isinstance(value, int | float) and not isinstance(value, bool) and value <= 0 and name != "key_pool":
                 found.append(f"{section}.{name}: {value} is not above 0")
+    found += [
+        f'gateway.{name}: "*" here and in its default lets everybody take what is kept without a pass phrase'
+        for name, default in OPEN_POLICIES
+        if "*" in getattr(config.gateway, name) and "*" in getattr(config.gateway, default)
+    ]
     if config.leases.heartbeat_seconds * 2 > config.leases.lease_seconds:
         found.append("leases.heartbeat_seconds: a lease must outlive two heartbeats")
     return found

@@ -402,6 +402,9 @@ def test_a_renewal_proof_must_be_of_this_challenge_and_this_owner(
     assert renew(1, sign(hashes.SHA256()), old.chain_der) == "SIGNATURE_INVALID"
     assert renew(4, sign(hashes.SHA256()), local_identity(renewer).chain_der) == "SIGNATURE_INVALID"
     assert renew(4, sign(hashes.SHA256()), old.chain_der[:1]) == "CHAIN_UNKNOWN_CA"
+    # What has ended proves nothing, not even within the minutes that skewed clocks are forgiven elsewhere.
+    rig.clock.turn(12 * 3600 + 60)
+    assert renew(4, sign(hashes.SHA256()), old.chain_der) == "PROXY_EXPIRED"
 
 
 def test_who_can_write_the_database_cannot_widen_a_policy(rig: Rig, alice: Identity, pilot: Identity) -> None:

@@ -79,6 +79,11 @@ def test_sections_change_what_they_name_and_nothing_else() -> None:
         ("[roles]", '[gateway]\ntrusted_retrievers = "*"\n[roles]', "$.gateway.trusted_retrievers"),
         ("[roles]", '[gateway]\ntrusted_retriever = ["*"]\n[roles]', "trusted_retriever"),
         ("[roles]", "[gateway]\nmax_usernames = 0\n[roles]", "gateway.max_usernames"),
+        (
+            "[roles]",
+            '[gateway]\ntrusted_retrievers = ["*"]\ndefault_trusted_retrievers = ["*"]\n[roles]',
+            "gateway.trusted_retrievers",
+        ),
     ],
 )
 def test_a_mistake_is_told_with_its_place(old: str, new: str, place: str) -> None:

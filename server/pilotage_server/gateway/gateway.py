@@ -51,7 +51,7 @@ class Gateway:
         self._storing = Storing(database, verifier, locksmith, keys, clock, roles, rules, record, changed, max_lifetime)
         taking = Taking(database, verifier, bans, locksmith, clock, rules, record)
         talk = Talk(self._storing, taking, TrustRoots(context.ca_dir, given=rules.serve_trust_roots))
-        self._server = GatewayServer(context, verifier, bans, talk, record)
+        self._server = GatewayServer(context, verifier, bans, talk, record, clock)
 
     async def start(self, host: str, port: int) -> int:
         """Open the port; return its number."""

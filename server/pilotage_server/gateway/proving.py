@@ -1,5 +1,6 @@
 """Renewal: a client proves that it holds an older proxy of the owner, by signing a challenge with it."""
 
+import datetime
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -37,12 +38,16 @@ def new_challenge() -> str:
     return secrets.token_hex(CHALLENGE_BYTES)
 
 
-async def check_proof(verifier: Verifier, challenge: str, proof: Proof, owner_dn: str) -> Identity:
+async def check_proof(
+    verifier: Verifier, challenge: str, proof: Proof, owner_dn: str, now: datetime.datetime
+) -> Identity:
     """Return who signed.
 
-    Raises what the verifier says, SIGNATURE_INVALID, or for another's proxy RETRIEVER_NOT_ALLOWED.
+    Raises what the verifier says, PROXY_EXPIRED, SIGNATURE_INVALID, or for another's proxy RETRIEVER_NOT_ALLOWED.
     """
     identity = await verifier.chain(proof.chain)
+    if identity.not_after <= now:
+        raise refuse(Reason.PROXY_EXPIRED)
     key = x509.load_der_x509_certificate(proof.chain[0]).public_key()
     algorithm = HASHES.get(proof.method)
     if algorithm is None or not isinstance(key, rsa.RSAPublicKey):

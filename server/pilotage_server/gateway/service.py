@@ -12,6 +12,7 @@ from pilotage.errors import PilotageError, refuse
 from pilotage.myproxy.messages import Request, format_error, parse_request
 from pilotage.reasons import Reason
 from pilotage_server.auth.login import principal_of
+from pilotage_server.clock import Clock
 from pilotage_server.credentials.bans import Bans
 from pilotage_server.gateway.doorman import Doorman, Guest
 from pilotage_server.gateway.policy import Client
@@ -43,12 +44,15 @@ class Call(msgspec.Struct, frozen=True):
 class GatewayServer:
     """Listen and serve."""
 
-    def __init__(self, context: Context, verifier: Verifier, bans: Bans, talk: Talk, record: Record) -> None:
+    def __init__(
+        self, context: Context, verifier: Verifier, bans: Bans, talk: Talk, record: Record, clock: Clock
+    ) -> None:
         self._context = context
         self._verifier = verifier
         self._bans = bans
         self._talk = talk
         self._record = record
+        self._clock = clock
         self._doorman = Doorman()
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="myproxy-tls")
         self._tasks: set[asyncio.Task[None]] = set()
@@ -139,6 +143,9 @@ class GatewayServer:
             if shown:
                 principal = principal_of(await self._verifier.chain(shown), Proof.MUTUAL_TLS)
                 client = Client(msgspec.structs.replace(principal, peer=guest.host), guest.host)
+                if principal.expire_time <= self._clock():
+                    # The verifier forgives skewed clocks a few minutes; a principal that has ended is none.
+                    raise refuse(Reason.CERTIFICATE_EXPIRED)
                 self._bans.check(client.actor)
             await self._talk.answer(wire, client, request)
         except PilotageError as error:

@@ -142,7 +142,8 @@ class Taking:
             if not renews:
                 raise self._refusal(blunt, client, request, found)
             challenge = new_challenge()
-            older = await check_proof(self._verifier, challenge, await ask(challenge), stored.owner_dn)
+            proof = await ask(challenge)
+            older = await check_proof(self._verifier, challenge, proof, stored.owner_dn, self._clock())
             limited = limited or older.limited
         opened = await self._locksmith.open_unattended(entry, stored, client.host)
         return msgspec.structs.replace(opened, limited=limited)

@@ -7,6 +7,7 @@ is over. TLS proves that the peer holds its leaf's key; who the peer is, the ver
 import asyncio
 import contextlib
 import ssl
+import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from pathlib import Path
@@ -67,12 +68,13 @@ class Wire:
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._buffer = bytearray()
+        self._shaking = threading.Lock()
 
     async def handshake(self) -> list[bytes]:
         """Finish TLS and the GSI layer's opening; return the chain the peer has shown, DER, leaf first, or nothing."""
         # The costly part, which strangers can ask for: it must not keep the event loop from others.
         loop = asyncio.get_running_loop()
-        await self._do(lambda: loop.run_in_executor(self._threads, self._tls.do_handshake))
+        await self._do(lambda: loop.run_in_executor(self._threads, self._shake))
         shown = _chain_of(self._tls)
         if self._tls.version() == "TLSv1.3":
             await self.send(END)
@@ -123,15 +125,25 @@ class Wire:
 
     def close(self) -> None:
         """Say goodbye if the socket takes it at once, and go."""
-        with contextlib.suppress(ssl.SSLError, OSError):
-            self._tls.unwrap()
-        if not self._writer.is_closing() and (rest := self._outgoing.read()):
-            self._writer.write(rest)
+        # Who is cut off by a deadline may leave the thread at work on the connection, which then must not be touched.
+        if self._shaking.acquire(blocking=False):
+            try:
+                with contextlib.suppress(ssl.SSLError, OSError):
+                    self._tls.unwrap()
+                if not self._writer.is_closing() and (rest := self._outgoing.read()):
+                    self._writer.write(rest)
+            finally:
+                self._shaking.release()
         self._writer.close()
 
     def abort(self) -> None:
         """Go at once."""
         self._writer.transport.abort()
+
+    def _shake(self) -> None:
+        """Do as much of the handshake as can be done; in the thread."""
+        with self._shaking:
+            self._tls.do_handshake()
 
     def _take(self, count: int) -> bytes:
         taken = bytes(self._buffer[:count])
