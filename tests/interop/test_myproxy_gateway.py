@@ -213,6 +213,27 @@ def test_a_trusted_retriever_needs_no_pass_phrase_and_nobody_else_gets_any(
     assert f"trusted retrieval policy: {PILOT}" in info
 
 
+def test_policies_by_common_name_are_those_of_the_clients_without_x(
+    clients: Clients, grid: ToyGrid, alice: Identity, pilot: Identity, renewer: Identity, tmp_path: Path
+) -> None:
+    """Without -x a client puts `*/CN=` before what its user writes; -a and -A admit everybody whom the server does."""
+    clients.ok(alice, "init", "-n", "-l", "cn", "-k", "z", "-Z", "pilot 1")
+    clients.ok(pilot, "logon", "-n", "-l", "cn", "-k", "z")
+    assert clients.no(renewer, "logon", "-n", "-l", "cn", "-k", "z") == "CREDENTIAL_NOT_FOUND"
+    clients.ok(alice, "init", "-n", "-l", "cn", "-k", "A", "-A")
+    old = grid.plain_proxy(alice, tmp_path / "old.pem")
+    clients.ok(renewer, "logon", "-a", str(old), "-l", "cn", "-k", "A")
+    assert clients.no(pilot, "logon", "-n", "-l", "cn", "-k", "A") == "CREDENTIAL_NOT_FOUND"
+    clients.ok(alice, "init", "-S", "-l", "cn", "-k", "a", "-a", typed=[PASS])
+    clients.ok(None, "logon", "-S", "-l", "cn", "-k", "a", typed=[PASS])
+    clients.ok(alice, "init", "-S", "-l", "cn", "-k", "r", "-r", "pilot 1", typed=[PASS])
+    clients.ok(pilot, "logon", "-S", "-l", "cn", "-k", "r", typed=[PASS])
+    assert clients.no(None, "logon", "-S", "-l", "cn", "-k", "r", typed=[PASS]) == "PASSPHRASE_WRONG"
+    info = clients.ok(alice, "info", "-l", "cn")
+    for line in ("retrieval policy: */CN=pilot 1", "renewal policy: *", "trusted retrieval policy: */CN=pilot 1"):
+        assert line in info
+
+
 def test_a_trusted_retriever_may_be_known_by_its_role(
     clients: Clients, grid: ToyGrid, alice: Identity, tmp_path: Path
 ) -> None:

@@ -5,6 +5,7 @@ import datetime
 import signal
 import socket
 import sqlite3
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -124,6 +125,20 @@ def take(rig: Rig, username: str = "alice", phrase: str = PASS, **more: object) 
     server = MyProxyServer("localhost", port(rig))
     wanted = Wanted(username=username, passphrase=Secret(phrase), lifetime_seconds=3600, **more)  # type: ignore[arg-type]
     return fetch(server, rig.grid.ca_dir, wanted)
+
+
+def test_clients_of_tls_1_2_are_served_and_older_ones_are_not(rig: Rig, alice: Identity) -> None:
+    stored(rig, alice, request(Command.PUT, phrase=PASS))
+    server = MyProxyServer("localhost", port(rig))
+    context = client_context(local_identity(alice), rig.grid.ca_dir)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    with connect(server, context, Deadline.after(30)) as line:
+        line.send(request(Command.INFO))
+        assert line.read_answer().kind is Kind.OK
+    with pytest.warns(DeprecationWarning, match="TLSv1_1"):
+        context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
+    with pytest.raises(PilotageError), connect(server, context, Deadline.after(30)):
+        pass
 
 
 # what is no request
