@@ -510,6 +510,7 @@ def test_a_wrong_pass_phrase_costs_the_same_work_whatever_the_truth_is(
 ) -> None:
     stored(rig, alice, request(Command.PUT, "known", PASS))
     stored(rig, alice, request(Command.PUT, "known", PASS, CRED_NAME="closed", RETRIEVER="/nobody"))
+    stored(rig, alice, request(Command.PUT, "known", CRED_NAME="unattended", RETRIEVER_TRUSTED=PILOT))
     salts: list[bytes] = []
     stretch = phrases._scrypt
 
@@ -518,11 +519,11 @@ def test_a_wrong_pass_phrase_costs_the_same_work_whatever_the_truth_is(
         return stretch(passphrase, salt)
 
     monkeypatch.setattr(phrases, "_scrypt", counted)
-    for username, name in (("known", ""), ("known", "closed"), ("known", "none"), ("unknown", "")):
+    tried = [("known", ""), ("known", "closed"), ("known", "unattended"), ("known", "none"), ("unknown", "")]
+    for username, name in tried:
         fields = {"CRED_NAME": name} if name else {}
         assert say(rig, None, request(Command.GET, username, "not-the-phrase", **fields)) == "PASSPHRASE_WRONG"
-    assert len(salts) == 4
-    assert rows(rig, "myproxy_guesses") == 4
+    assert len(salts) == rows(rig, "myproxy_guesses") == len(tried)
 
 
 # uploads
@@ -536,6 +537,33 @@ def store_key(rig: Rig, who: Identity, content: bytes, **fields: str) -> str:
             return code(answer)
         line.send(content + b"\0")
         return code(line.read_answer())
+
+
+def test_no_limited_proxy_leads_to_a_whole_key(
+    grid: ToyGrid, host: Identity, alice: Identity, pilot: Identity, renewer: Identity, tmp_path: Path
+) -> None:
+    """Neither a limited client's own, nor a limited older proxy that a renewer shows."""
+    keys: dict[str, object] = {
+        "authorized_key_retrievers": ["/O=Toy Grid/*"],
+        "default_key_retrievers": ["/O=Toy Grid/*"],
+    }
+    rig = Rig(grid, tmp_path, host, {"gateway": {**POLICY, **keys}})
+    rig.start()
+    try:
+        stored(rig, alice, request(Command.PUT, RENEWER="*", RETRIEVER_TRUSTED="*"))
+        assert say(rig, pilot, request(Command.RETRIEVE)) == "OK"
+        limited = load_identity(grid.plain_proxy(pilot, tmp_path / "limited.pem", limited=True))
+        assert say(rig, limited, request(Command.RETRIEVE)) == "LIMITED_PROXY_REFUSED"
+        old = load_identity(grid.plain_proxy(alice, tmp_path / "old.pem", limited=True))
+        assert isinstance(old.key, rsa.RSAPrivateKey)
+        with line_to(rig, renewer) as line:
+            line.send(request(Command.RETRIEVE))
+            challenge = line.read_answer().challenges[0][1].encode()
+            signature = old.key.sign(challenge, padding.PKCS1v15(), hashes.SHA256())
+            line.send(challenge_reply(4, signature, old.chain_der))
+            assert code(line.read_answer()) == "LIMITED_PROXY_REFUSED"
+    finally:
+        rig.stop()
 
 
 def test_a_plain_key_is_stored_as_an_unattended_one_and_never_lies_in_the_clear(

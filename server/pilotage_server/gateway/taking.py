@@ -68,10 +68,13 @@ class Taking:
         """Return a credential that this client may take; raise why not."""
         self._check_server_policy(client, request)
         found = await self._database.read(lambda c: store.find(c, request.username, request.name))
-        if request.passphrase and (found is None or found[0].seal is not Seal.SERVICE):
+        # Who may not take it unattended is treated as one who guesses, so that nobody finds out what there is.
+        if request.passphrase and not (found is not None and self._may_open_unattended(client, found)):
             opened = await self._open_by_passphrase(client, request, found)
         else:
             opened = await self._open_without(client, request, found, ask)
+        if request.command is Command.RETRIEVE and opened.limited:
+            raise refuse(Reason.LIMITED_PROXY_REFUSED)
         check_usable(opened.stored, self._clock())
         self._bans.check_owner(opened.stored.owner_dn, opened.stored.fqans)
         if opened.stored.expire_time - self._clock() < SHORTEST:
@@ -102,8 +105,6 @@ class Taking:
                 raise refuse(
                     Reason.KEY_STORAGE_NOT_ALLOWED, "This service gives out no private keys; use myproxy-logon."
                 )
-            if client.limited:
-                raise refuse(Reason.LIMITED_PROXY_REFUSED)
             if not matches_any(client, rules.authorized_key_retrievers):
                 raise _not_allowed(client, "authorized_key_retrievers")
         if not matches_any(client, (*rules.authorized_retrievers, *rules.authorized_renewers)):
@@ -128,25 +129,37 @@ class Taking:
         blunt = refuse(
             Reason.CREDENTIAL_NOT_FOUND, "There is no credential of this name that you may take without a pass phrase."
         )
-        if found is None or found[0].seal is not Seal.SERVICE or not self._may_have_key(client, request, found):
+        if (
+            found is None
+            or not self._may_open_unattended(client, found)
+            or not self._may_have_key(client, request, found)
+        ):
             raise self._refusal(blunt, client, request, found)
         entry, stored = found
-        rules = self._rules
-        itself = client.name == stored.owner_dn and not rules.allow_self_authorization
-        trusted = admits(client, rules.trusted_retrievers, entry.trusted_retrievers, rules.default_trusted_retrievers)
-        renews = admits(client, rules.authorized_renewers, entry.renewers, rules.default_renewers)
-        if client.principal is None or itself or not (trusted or renews):
-            raise self._refusal(blunt, client, request, found)
         limited = client.limited
-        if not (trusted and self._may_retrieve(client, entry)):
-            if not renews:
-                raise self._refusal(blunt, client, request, found)
+        if not self._is_trusted(client, entry):
             challenge = new_challenge()
             proof = await ask(challenge)
             older = await check_proof(self._verifier, challenge, proof, stored.owner_dn, self._clock())
             limited = limited or older.limited
         opened = await self._locksmith.open_unattended(entry, stored, client.host)
         return msgspec.structs.replace(opened, limited=limited)
+
+    def _may_open_unattended(self, client: Client, found: Found) -> bool:
+        """Tell whether a client may take a credential without a pass phrase, or prove by an older proxy that it may."""
+        entry, stored = found
+        rules = self._rules
+        if entry.seal is not Seal.SERVICE or client.principal is None:
+            return False
+        if client.name == stored.owner_dn and not rules.allow_self_authorization:
+            return False
+        renews = admits(client, rules.authorized_renewers, entry.renewers, rules.default_renewers)
+        return renews or self._is_trusted(client, entry)
+
+    def _is_trusted(self, client: Client, entry: Entry) -> bool:
+        rules = self._rules
+        trusted = admits(client, rules.trusted_retrievers, entry.trusted_retrievers, rules.default_trusted_retrievers)
+        return trusted and self._may_retrieve(client, entry)
 
     def _may_retrieve(self, client: Client, entry: Entry) -> bool:
         return admits(client, self._rules.authorized_retrievers, entry.retrievers, self._rules.default_retrievers)
