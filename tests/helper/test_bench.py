@@ -4,6 +4,7 @@ import os
 import pwd
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,8 @@ def test_the_benchmark_runs_every_way_to_true_and_leaves_nothing() -> None:
     if os.statvfs("/opt").f_flag & os.ST_NOSUID or shutil.which("useradd") is None:
         pytest.skip("needs useradd and a file system without nosuid at /opt")
     words = [str(ROOT / "bench" / "helper"), "--rounds", "2", "--quick"]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    environment = {**os.environ, "PYTHON": sys.executable}
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     out, err = process.communicate(timeout=280)
     assert process.returncode == 0, err
     lines = out.splitlines()
