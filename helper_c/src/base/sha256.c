@@ -30,13 +30,16 @@ rotate(uint32_t x, unsigned n)
  * One round. The eight words change places by their names, eight rounds to a
  * turn: moving them in memory took longer than the arithmetic.
  */
-#define ROUND(a, b, c, d, e, f, g, h, t) do {				\
-	h += (rotate(e, 6) ^ rotate(e, 11) ^ rotate(e, 25)) +		\
-	    ((e & f) ^ (~e & g)) + K[t] + w[t];				\
-	d += h;								\
-	h += (rotate(a, 2) ^ rotate(a, 13) ^ rotate(a, 22)) +		\
-	    ((a & b) ^ (a & c) ^ (b & c));				\
-} while (0)
+static inline void
+step(uint32_t a, uint32_t b, uint32_t c, uint32_t *d, uint32_t e, uint32_t f,
+    uint32_t g, uint32_t *h, uint32_t input)
+{
+	*h += (rotate(e, 6) ^ rotate(e, 11) ^ rotate(e, 25)) +
+	    ((e & f) ^ (~e & g)) + input;
+	*d += *h;
+	*h += (rotate(a, 2) ^ rotate(a, 13) ^ rotate(a, 22)) +
+	    ((a & b) ^ (a & c) ^ (b & c));
+}
 
 static void
 block(uint32_t state[8], const uint8_t *p)
@@ -54,15 +57,17 @@ block(uint32_t state[8], const uint8_t *p)
 		    rotate(w[t - 15], 18) ^ w[t - 15] >> 3) +
 		    (rotate(w[t - 2], 17) ^ rotate(w[t - 2], 19) ^
 		    w[t - 2] >> 10);
+	for (t = 0; t < 64; t++)
+		w[t] += K[t];
 	for (t = 0; t < 64; t += 8) {
-		ROUND(a, b, c, d, e, f, g, h, t);
-		ROUND(h, a, b, c, d, e, f, g, t + 1);
-		ROUND(g, h, a, b, c, d, e, f, t + 2);
-		ROUND(f, g, h, a, b, c, d, e, t + 3);
-		ROUND(e, f, g, h, a, b, c, d, t + 4);
-		ROUND(d, e, f, g, h, a, b, c, t + 5);
-		ROUND(c, d, e, f, g, h, a, b, t + 6);
-		ROUND(b, c, d, e, f, g, h, a, t + 7);
+		step(a, b, c, &d, e, f, g, &h, w[t]);
+		step(h, a, b, &c, d, e, f, &g, w[t + 1]);
+		step(g, h, a, &b, c, d, e, &f, w[t + 2]);
+		step(f, g, h, &a, b, c, d, &e, w[t + 3]);
+		step(e, f, g, &h, a, b, c, &d, w[t + 4]);
+		step(d, e, f, &g, h, a, b, &c, w[t + 5]);
+		step(c, d, e, &f, g, h, a, &b, w[t + 6]);
+		step(b, c, d, &e, f, g, h, &a, w[t + 7]);
 	}
 	state[0] += a;
 	state[1] += b;
