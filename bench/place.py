@@ -23,6 +23,7 @@ path = /usr/lib/lcmaps
 verify = "lcmaps_verify_proxy.mod" "-certdir {grid}/certificates"
 account = "lcmaps_localaccount.mod" "-gridmapfile {etc}/grid-mapfile"
 pool = "lcmaps_poolaccount.mod" "-gridmapfile {etc}/grid-mapfile" "-gridmapdir {leases}"
+good = "lcmaps_dummy_good.mod"
 voms = "lcmaps_voms_poolaccount.mod" "-gridmapfile {etc}/grid-mapfile" "-gridmapdir {leases}" "--use-account-gid"
 
 to_account:
@@ -33,6 +34,15 @@ verify -> pool
 
 to_voms:
 verify -> voms
+
+only_to_account:
+account -> good
+
+only_to_pool:
+pool -> good
+
+only_to_voms:
+voms -> good
 """
 
 
@@ -85,7 +95,9 @@ class Place:
         """Return the ways from a proxy to an account: LCMAPS, our two programs, and the whole verb map."""
         found = []
         for policy, proxy in self.proxies.items():
-            found.append(Command(f"LCMAPS {policy}", (str(self.lcmaps), str(proxy), *self._lcmaps_words(policy))))
+            for name in (policy, f"only_{policy}"):
+                words = (str(self.lcmaps), str(proxy), *self._lcmaps_words(name))
+                found.append(Command(f"LCMAPS {name}", words))
             found.append(Command(f"verify and map {policy}", self._both_words(proxy)))
         whole = (str(self.rig.program), "map", "--proxy", str(self.proxies["to_voms"]))
         found.append(self.as_pilot("pilotage-exec map to_voms", *whole))
