@@ -50,6 +50,7 @@ ffi.cdef("""
 
     int pil_verify_pem(const struct pil_verify_options *, const void *, size_t, struct pil_identity *);
     int pil_verify_der(const struct pil_verify_options *, const void *, size_t, struct pil_identity *);
+    unsigned pil_namespaces_fault(const char *, size_t);
 
     #define PIL_M_DRY_RUN 0x01
 

@@ -75,6 +75,7 @@ NODE_REASONS = frozenset(
         Reason.CRL_INVALID,
         Reason.SIGNING_POLICY_MISSING,
         Reason.SIGNING_POLICY_MALFORMED,
+        Reason.NAMESPACES_MALFORMED,
         Reason.CA_DIRECTORY_UNUSABLE,
         Reason.VOMS_LSC_UNUSABLE,
         Reason.VERIFY_INTERNAL,

@@ -121,6 +121,8 @@ class Reason(enum.Enum):
     CRITICAL_EXTENSION = 236
     NOT_A_PROXY = 237
     VERIFY_INTERNAL = 238
+    NAMESPACES_VIOLATION = 239
+    NAMESPACES_MALFORMED = 240
     # the verifier: VOMS attributes
     VOMS_MALFORMED = 300
     VOMS_TOO_LARGE = 301
@@ -552,6 +554,20 @@ TABLE: dict[Reason, Row] = {
         "VerifyError", Code.UNAUTHENTICATED, 4, False, "A bare certificate was given where a proxy is needed."
     ),
     Reason.VERIFY_INTERNAL: Row("VerifyError", Code.INTERNAL, 1, False, "The verifier met a fault of its own."),
+    Reason.NAMESPACES_VIOLATION: Row(
+        "VerifyError",
+        Code.UNAUTHENTICATED,
+        4,
+        False,
+        "The certificate authority may not sign this name by a namespaces file.",
+    ),
+    Reason.NAMESPACES_MALFORMED: Row(
+        "VerifyError",
+        Code.UNAUTHENTICATED,
+        4,
+        False,
+        "A namespaces file of the certificate authority, or of one above it, cannot be read.",
+    ),
     # the verifier: VOMS attributes
     Reason.VOMS_MALFORMED: Row(
         "VerifyError",

@@ -205,6 +205,21 @@ def test_every_rule_refuses_with_its_own_reason(site: Site) -> None:
     assert {line["event"] for line in lines} == {"REFUSED"}
 
 
+def test_a_namespaces_file_binds_an_authority_as_its_signing_policy_does(site: Site) -> None:
+    pem = voms(site, site.good)
+    try:
+        site.grid.write_namespaces(f'"{site.grid.slash}" \\\n  PERMIT Subject "/O=Test Grid/.*"')
+        assert site.run("namespaces permit", pem).code == 0
+        site.grid.write_namespaces('SELF PERMIT Subject ".*"', 'SELF DENY Subject "/O=Test Grid/CN=alice"')
+        denied = site.run("namespaces deny", pem)
+        site.grid.write_namespaces('SELF PERMIT Subject "/O=*"')
+        malformed = site.run("namespaces malformed", pem)
+    finally:
+        site.grid.file(".namespaces").unlink()
+    assert (denied.code, denied.reason, denied.out) == (203, "NAMESPACES_VIOLATION", "")
+    assert (malformed.code, malformed.reason, malformed.out) == (203, "NAMESPACES_MALFORMED", "")
+
+
 def test_a_limited_proxy_is_refused_where_the_site_says_so(site: Site) -> None:
     rig = site.rig
     info = x509.UnrecognizedExtension(acs.EXTENSION, acs.value(site.good))

@@ -180,6 +180,25 @@ def test_authorities_and_the_age_of_their_lists(grid: v.Authority, tmp_path: Pat
     assert (finding.subject, finding.state) == ("authorities", State.BROKEN)
 
 
+def test_a_broken_namespaces_file_is_named(grid: v.Authority, tmp_path: Path) -> None:
+    here = site(tmp_path, ca_dir=grid.ca_dir)
+    grid.write_namespaces('SELF PERMIT Subject "/O=Test Grid/.*"')
+    assert [finding.state for finding in t.authorities(here)] == [State.OK]
+    grid.write_namespaces('SELF PERMIT Subject "/O=Test Grid/.*"', 'SELF PERMIT Subject "/O=Other/*"')
+    path = grid.file(".namespaces")
+    (finding,) = t.authorities(here)
+    assert finding.state is State.BROKEN
+    assert f"{path.name}: line 3" in finding.found
+    assert "NAMESPACES_MALFORMED" in finding.means
+    path.write_text("#" * 65537)
+    (finding,) = t.authorities(here)
+    assert "CA_DIRECTORY_UNUSABLE" in finding.means
+    path.unlink()
+    path.symlink_to("gone.namespaces")
+    (finding,) = t.authorities(here)
+    assert (finding.state, "CA_DIRECTORY_UNUSABLE" in finding.means) == (State.BROKEN, True)
+
+
 def test_organisations_are_counted(tmp_path: Path) -> None:
     assert t.organisations(site(tmp_path)).state is State.BROKEN
     (tmp_path / "vomsdir" / "demo").mkdir(parents=True)

@@ -94,8 +94,8 @@ def test_the_server_may_carry_its_whole_chain(
     chain = [v.der(voms.entity.certificate), v.der(ca)]
     both = good.with_(certificates=chain)
     assert no(alice, options, both) is Reason.VOMS_LSC_MISMATCH
-    name = acs.slash(ca.subject)
-    own = acs.slash(voms.entity.certificate.subject)
+    name = v.slash(ca.subject)
+    own = v.slash(voms.entity.certificate.subject)
     voms.install(f"/O=x/CN=old\n{name}\n------ NEXT CHAIN ------\n{own}\n{name}\n{name}\n{name}\n")
     assert ask(alice, options, both).vo == "demo"
     assert no(alice, options, good) is Reason.VOMS_LSC_MISMATCH

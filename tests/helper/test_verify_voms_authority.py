@@ -93,8 +93,8 @@ def test_a_server_of_an_unknown_authority_is_refused(
     there = with_(options, voms_dir=server.voms_dir)
     assert no(alice, there, ac) is Reason.VOMS_AA_CHAIN
     carried = [v.der(server.entity.certificate), v.der(stranger.entity.certificate)]
-    name = acs.slash(server.issuer)
-    server.install(f"{acs.slash(server.entity.certificate.subject)}\n{name}\n{name}\n{name}\n")
+    name = v.slash(server.issuer)
+    server.install(f"{v.slash(server.entity.certificate.subject)}\n{name}\n{name}\n{name}\n")
     assert no(alice, there, ac.with_(certificates=carried)) is Reason.VOMS_AA_CHAIN
 
 

@@ -78,11 +78,7 @@ class Server:
     def install(self, text: str | None = None) -> None:
         """Write the .lsc file."""
         self.lsc.parent.mkdir(parents=True, exist_ok=True)
-        self.lsc.write_text(text or f"{slash(self.entity.certificate.subject)}\n{slash(self.issuer)}\n")
-
-
-def slash(name: x509.Name) -> str:
-    return "".join(f"/{v.slash_type(a)}={a.value!s}" for a in name)
+        self.lsc.write_text(text or f"{v.slash(self.entity.certificate.subject)}\n{v.slash(self.issuer)}\n")
 
 
 def server(grid: v.Authority, folder: Path, **changes: object) -> Server:

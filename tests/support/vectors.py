@@ -280,10 +280,20 @@ class Authority:
     def file(self, suffix: str) -> Path:
         return self.ca_dir / f"{self.hash}{suffix}"
 
+    @property
+    def slash(self) -> str:
+        """Its own name as policies write it."""
+        return slash(self.entity.certificate.subject)
+
     def write_policy(self, conditions: str, *, issuer: str | None = None, right: str = "CA:sign") -> None:
-        own = "".join(f"/{slash_type(a)}={a.value!s}" for a in self.entity.certificate.subject)
-        text = f"access_id_CA X509 '{issuer or own}'\npos_rights globus {right}\ncond_subjects globus {conditions}\n"
+        who = issuer or self.slash
+        text = f"access_id_CA X509 '{who}'\npos_rights globus {right}\ncond_subjects globus {conditions}\n"
         self.file(".signing_policy").write_text(text)
+
+    def write_namespaces(self, *statements: str) -> None:
+        """Write the file that federations ship beside signing_policy; `SELF PERMIT Subject "x"` and the like."""
+        text = "".join(f"TO Issuer {statement}\n" for statement in statements)
+        self.file(".namespaces").write_text(f"#NAMESPACES-VERSION: 1.0\n{text}")
 
     def write_crl(
         self,
@@ -321,6 +331,10 @@ class Authority:
         shape = Shape(subject, key("rsa", 2), end=NOW + 300 * DAY, extensions=CA_EXTENSIONS)
         shape = replace(shape, **changes)  # type: ignore[arg-type]  # the names are the caller's
         return Authority(ca_dir, Entity(issue(shape, self.entity), shape.key, ()))
+
+
+def slash(name: x509.Name) -> str:
+    return "".join(f"/{slash_type(a)}={a.value!s}" for a in name)
 
 
 def slash_type(attribute: x509.NameAttribute[str | bytes]) -> str:

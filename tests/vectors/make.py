@@ -149,15 +149,28 @@ def bad_trust(grid: Grid, folder: Path) -> None:
     def lawless(authority: v.Authority, _: acs.Server) -> None:
         authority.file(".signing_policy").unlink()
 
-    for name, reason, why, change in (
+    def elsewhere(authority: v.Authority, _: acs.Server) -> None:
+        authority.write_namespaces('SELF PERMIT Subject "/O=Test Grid/CN=b.*"')
+
+    def glob(authority: v.Authority, _: acs.Server) -> None:
+        authority.write_namespaces('SELF PERMIT Subject "/O=Test Grid/*"')
+
+    def lawful(authority: v.Authority, _: acs.Server) -> None:
+        authority.write_namespaces('SELF PERMIT Subject "/O=Test Grid/.*"')
+
+    changes: tuple[tuple[str, Reason | None, str, Callable[[v.Authority, acs.Server], None]], ...] = (
         ("crl-stale", Reason.CRL_EXPIRED, "the revocation list is over", stale),
         ("crl-missing", Reason.CRL_MISSING, "there is no revocation list and one is wanted", missing),
         ("crl-revoked", Reason.CERTIFICATE_REVOKED, "the user is revoked", revoked),
         ("crl-forged", Reason.CRL_INVALID, "the revocation list is signed by another key", forged_list),
         ("policy-violated", Reason.SIGNING_POLICY_VIOLATION, "the authority may not sign this name", narrow),
         ("policy-missing", Reason.SIGNING_POLICY_MISSING, "the authority has no signing policy", lawless),
-    ):
-        grid.add(name, reason, why, leaf.pem, trust=grid.trust(name, change))
+        ("namespaces-violated", Reason.NAMESPACES_VIOLATION, "its namespaces do not have this name", elsewhere),
+        ("namespaces-malformed", Reason.NAMESPACES_MALFORMED, "its namespaces hold a pattern of another kind", glob),
+        ("good-namespaces", None, "its namespaces permit this name", lawful),
+    )
+    for name, wanted, why, change in changes:
+        grid.add(name, wanted, why, leaf.pem, trust=grid.trust(name, change))
 
 
 def bad_proxies(grid: Grid) -> None:
@@ -361,7 +374,7 @@ def attributes(grid: Grid) -> None:
         server.lsc.unlink()
 
     def another(_: v.Authority, server: acs.Server) -> None:
-        server.install(f"/O=x/CN=other\n{acs.slash(voms.issuer)}\n")
+        server.install(f"/O=x/CN=other\n{v.slash(voms.issuer)}\n")
 
     carried = acs.proxy(alice, acs.value(ac)).pem
     grid.add(

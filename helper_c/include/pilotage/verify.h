@@ -2,8 +2,9 @@
  * The one verifier: is this proxy chain genuine, and who is it?
  *
  * Chain building and signatures are OpenSSL's; RFC 3820 rules, CRLs,
- * signing_policy and VOMS attributes (RFC 5755 as VOMS servers write it) are
- * checked on top. One input gives one answer: an identity or one reason code.
+ * signing_policy, namespaces and VOMS attributes (RFC 5755 as VOMS servers
+ * write it) are checked on top. One input gives one answer: an identity or
+ * one reason code.
  * Nothing here reads the environment, the user database or openssl.cnf.
  */
 #ifndef PILOTAGE_VERIFY_H
@@ -32,7 +33,7 @@
 #define PIL_P_REQUIRE_KEY	0x02u	/* no or wrong private key is an error */
 #define PIL_P_REQUIRE_PROXY	0x04u	/* a bare certificate: NOT_A_PROXY */
 #define PIL_P_REFUSE_LIMITED	0x08u	/* PROXY_LIMITED */
-#define PIL_P_NO_SIGNING_POLICY	0x10u	/* do not ask for signing_policy */
+#define PIL_P_NO_SIGNING_POLICY	0x10u	/* any name: neither it nor namespaces */
 #define PIL_P_ACCEPT_OLD	0x20u	/* GT2 proxies; else PROXY_LEGACY */
 
 struct pil_verify_options {
@@ -81,5 +82,8 @@ enum pil_reason	pil_verify_pem(const struct pil_verify_options *,
  */
 enum pil_reason	pil_verify_der(const struct pil_verify_options *,
 		    const void *der, size_t len, struct pil_identity *who);
+
+/* The first line of a namespaces file that is no statement; 0: all are. */
+unsigned	pil_namespaces_fault(const char *text, size_t len);
 
 #endif

@@ -21,6 +21,7 @@ class VerifyOptions(msgspec.Struct, frozen=True):
     `voms_dir` None means that no VO is known and all VOMS attributes are ignored.
     `max_voms_seconds` 0 means eight days, `max_proxy_seconds` 0 any life.
     `accept_old` takes proxies of GT2, older than RFC 3820.
+    Without `require_signing_policy` neither signing_policy nor namespaces files limit what an authority may sign.
     `host` is this host's name, for attributes meant for some hosts only.
     """
 
@@ -83,6 +84,11 @@ def verify_pem(pem: bytes, options: VerifyOptions, at: datetime | None = None) -
 def verify_chain(chain: Sequence[bytes], options: VerifyOptions, at: datetime | None = None) -> Identity:
     """Verify DER certificates, leaf first; raise VerifyError with the reason."""
     return _verify(b"".join(chain), options, at, is_pem=False)
+
+
+def namespaces_fault(text: bytes) -> int:
+    """Return the number of the first line of a namespaces file that is no statement, or 0."""
+    return lib.pil_namespaces_fault(text, len(text))
 
 
 def _verify(data: bytes, options: VerifyOptions, at: datetime | None, *, is_pem: bool) -> Identity:

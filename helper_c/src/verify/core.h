@@ -129,6 +129,19 @@ enum pil_reason	pil_check_revocation(struct pil_verify *, STACK_OF(X509) *,
 enum pil_reason	pil_check_signing(struct pil_verify *, STACK_OF(X509) *, int);
 enum pil_reason	pil_signing_allows(const char *, size_t, const char *,
 		    const char *);
+int		pil_name_spelling(const char *, char *, size_t);
+
+/* namespaces.c */
+enum pil_said {
+	PIL_SAID_NOTHING,		/* no statement is about the issuer */
+	PIL_SAID_YES,
+	PIL_SAID_NO,
+	PIL_SAID_MALFORMED,
+};
+enum pil_said	pil_namespaces_say(const char *, size_t, const char *,
+		    const char *, int, unsigned *);
+enum pil_reason	pil_check_namespaces(struct pil_verify *, STACK_OF(X509) *,
+		    int);
 
 /* voms.c */
 enum pil_reason	pil_check_voms(struct pil_verify *);

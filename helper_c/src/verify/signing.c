@@ -28,9 +28,12 @@ struct reader {
 	int		 allowed;
 };
 
-/* Old spellings of attribute types, as site files still have them. */
-static void
-modern(const char *in, char *out, size_t size)
+/*
+ * Old spellings of attribute types, as site files still have them, become
+ * today's. 0 and no text when it does not fit.
+ */
+int
+pil_name_spelling(const char *in, char *out, size_t size)
 {
 	static const struct {
 		const char	*old, *now;
@@ -59,6 +62,7 @@ modern(const char *in, char *out, size_t size)
 	}
 	/* What does not fit must not match by its beginning. */
 	out[*in == '\0' ? used : 0] = '\0';
+	return *in == '\0';
 }
 
 static int
@@ -181,7 +185,7 @@ conditions(struct reader *r, const char *list)
 	while (list[strspn(list, " \t\r")] != '\0') {
 		if (!next_pattern(&list, pattern))
 			return 0;
-		modern(pattern, now, sizeof(now));
+		(void)pil_name_spelling(pattern, now, sizeof(now));
 		if (r->ours && r->may_sign && matches(now, r->subject))
 			r->allowed = 1;
 	}
@@ -201,7 +205,7 @@ statement(struct reader *r)
 		if (strcmp(authority, "X509") != 0 &&
 		    strcmp(authority, "x509") != 0)
 			return 0;
-		modern(value, now, sizeof(now));
+		(void)pil_name_spelling(value, now, sizeof(now));
 		r->ours = strcmp(now, r->issuer) == 0;
 		r->may_sign = 0;
 		return 1;
@@ -226,8 +230,8 @@ pil_signing_allows(const char *text, size_t len, const char *issuer,
 	char ca[WORD_SIZE], who[WORD_SIZE];
 	struct reader r = { text, text + len, who, ca, 0, 0, 0 };
 
-	modern(issuer, ca, sizeof(ca));
-	modern(subject, who, sizeof(who));
+	(void)pil_name_spelling(issuer, ca, sizeof(ca));
+	(void)pil_name_spelling(subject, who, sizeof(who));
 	while (r.at < r.end) {
 		if (!line_ends(&r) && !statement(&r))
 			return PIL_SIGNING_POLICY_MALFORMED;
@@ -289,6 +293,8 @@ pil_check_signing(struct pil_verify *v, STACK_OF(X509) *chain, int first)
 	for (i = first; i + 1 < sk_X509_num(chain); i++) {
 		reason = check_one(v, sk_X509_value(chain, i),
 		    sk_X509_value(chain, i + 1));
+		if (reason == PIL_OK)
+			reason = pil_check_namespaces(v, chain, i);
 		if (reason != PIL_OK)
 			return reason;
 	}

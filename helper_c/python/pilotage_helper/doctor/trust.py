@@ -8,8 +8,11 @@ from cryptography import x509
 
 from pilotage_helper.doctor.finding import Finding, broken, ok, weaker
 from pilotage_helper.site import Site
+from pilotage_helper.verify import namespaces_fault
 
 SOON = timedelta(hours=24)
+NAMESPACES_BYTES = 64 * 1024
+"""The verifier refuses a longer file (FILE_CAP of namespaces.c)."""
 
 
 def subject_of(path: Path) -> tuple[str, datetime]:
@@ -25,6 +28,20 @@ def end_of_list(path: Path) -> datetime | None:
     return load(data).next_update_utc
 
 
+def wrong_with_namespaces(path: Path) -> tuple[str, str] | None:
+    """Return what is wrong with a namespaces file and the verifier's reason for it; none has to be there."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        # A link that leads nowhere is refused: the rule is lost.
+        missing = isinstance(error, FileNotFoundError) and not path.is_symlink()
+        return None if missing else (f"cannot be read: {error.strerror}", "CA_DIRECTORY_UNUSABLE")
+    if len(data) > NAMESPACES_BYTES:
+        return f"is longer than {NAMESPACES_BYTES // 1024} KiB", "CA_DIRECTORY_UNUSABLE"
+    line = namespaces_fault(data)
+    return (f"line {line} is no statement", "NAMESPACES_MALFORMED") if line else None
+
+
 def authority(path: Path, now: datetime, *, require_crl: bool) -> Finding:
     """Look at one authority with its list and its policy."""
     try:
@@ -35,6 +52,9 @@ def authority(path: Path, now: datetime, *, require_crl: bool) -> Finding:
         return broken(name, f"ended at {end:%Y-%m-%d}", "Its users are refused (CERTIFICATE_EXPIRED).")
     if not path.with_suffix(".signing_policy").exists():
         return broken(name, f"no {path.stem}.signing_policy", "Its users are refused (SIGNING_POLICY_MISSING).")
+    namespaces = path.with_suffix(".namespaces")
+    if (wrong := wrong_with_namespaces(namespaces)) is not None:
+        return broken(name, f"{namespaces.name}: {wrong[0]}", f"Its users are refused ({wrong[1]}).")
     number = path.suffix.removeprefix(".")
     crl = path.with_suffix(f".r{number}")
     try:
