@@ -1,6 +1,6 @@
 # Every target sets up what it needs; `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help packages dev fmt lint type test test-root demo clean-demo helper fuzz analyse bench-helper install-helper deb-helper package docs clean
+.PHONY: help packages dev fmt lint type test test-root demo clean-demo helper fuzz analyse bench-helper bench-credentials install-helper deb-helper package docs clean
 
 # Debian's own Python: another one may lie where the demo's and the tests' other accounts cannot read it.
 PYTHON := /usr/bin/python3
@@ -83,6 +83,10 @@ clean-demo: ## end the demo and remove exactly what it made
 bench-helper: dev ## measure the helper against sudo, bwrap and LCMAPS (root); see bench/README.md
 	@[ "$$(id -u)" -eq 0 ] || { echo "make bench-helper needs root: it makes accounts and installs a setuid program" >&2; exit 1; }
 	@bench/helper $(BENCH_ARGS)
+
+bench-credentials: dev ## measure the credential service against myproxy-server (root); see bench/README.md
+	@[ "$$(id -u)" -eq 0 ] || { echo "make bench-credentials needs root: myproxy-server wants its host key to be root's" >&2; exit 1; }
+	@bench/credentials $(BENCH_ARGS)
 
 install-helper: ## install the setuid helper below DESTDIR and PREFIX (root)
 	@deploy/install-packages

@@ -28,6 +28,14 @@ class Goal(msgspec.Struct, frozen=True):
     most: float
 
 
+class RateGoal(msgspec.Struct, frozen=True):
+    """How many times another's rate per processor a command must reach at least."""
+
+    command: str
+    peer: str
+    least: float
+
+
 def read(lines: Iterable[str], names: Sequence[str], skip: int = 0) -> Times:
     """Return each command's samples, round by round, from what the timer wrote; the first rounds are left out.
 
@@ -85,3 +93,10 @@ def verdict(times: Times, goal: Goal) -> str:
     word = "met" if found <= goal.most else "missed"
     cpu = cpu_ratio(times, goal.command, goal.peer)
     return f"goal: {goal.command} <= {goal.most} x {goal.peer}: {found:.2f} {word} (CPU time {cpu:.2f})"
+
+
+def rate_verdict(times: Times, goal: RateGoal) -> str:
+    """Return the line that says whether a goal of rates is met: what one processor does in a second, by CPU time."""
+    found = cpu_ratio(times, goal.peer, goal.command)
+    word = "met" if found >= goal.least else "missed"
+    return f"goal: {goal.command} >= {goal.least:g} x the rate of {goal.peer}: {found:.1f} {word}"

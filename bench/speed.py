@@ -40,17 +40,17 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def load() -> str:
-    """Return how busy the machine is: the load of the last minute on its CPUs."""
-    return f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} CPUs"
-
-
 def report(here: Place, rounds: int, nice: int, quick: bool) -> str:
     """Measure, and return the tables and verdicts."""
-    before = load()
+    before = timing.load()
     commands = here.runs() if quick else [*here.runs(), *here.mappings(), *here.mapper_alone()]
     times = timing.measure(here.timer, commands, rounds, nice)
-    lines = [f"{rounds} rounds, nice {nice}, {before} before and {load()} after", "", ratios.table(times, PEERS), ""]
+    lines = [
+        f"{rounds} rounds, nice {nice}, {before} before and {timing.load()} after",
+        "",
+        ratios.table(times, PEERS),
+        "",
+    ]
     lines += [ratios.verdict(times, goal) for goal in GOALS if goal.command in times]
     lines += [
         f"part: {command} is {ratios.ratio(times, command, peer):.2f} x {peer}"

@@ -1,5 +1,6 @@
 """Commands, and the small C program that times them in rounds."""
 
+import os
 import random
 import subprocess
 from collections.abc import Sequence
@@ -11,6 +12,11 @@ from bench import ratios
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 WARM_UP = 2
+
+
+def load() -> str:
+    """Return how busy the machine is: the load of the last minute on its CPUs."""
+    return f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} CPUs"
 
 
 class Command(msgspec.Struct, frozen=True):

@@ -2,7 +2,7 @@
 
 import pytest
 from bench import ratios
-from bench.ratios import Goal
+from bench.ratios import Goal, RateGoal
 from bench.timing import Command
 
 NAMES = ("peer", "ours")
@@ -45,6 +45,12 @@ def test_quantiles_lie_between_the_nearest_values() -> None:
 def test_a_verdict_compares_the_ratio_with_the_goal(most: float, word: str) -> None:
     line = ratios.verdict(ratios.read(LINES, NAMES), Goal("ours", "peer", most))
     assert line == f"goal: ours <= {most} x peer: 2.00 {word} (CPU time 2.00)"
+
+
+@pytest.mark.parametrize(("least", "word"), [(2.0, "met"), (2.1, "missed")])
+def test_a_rate_is_compared_by_cpu_time(least: float, word: str) -> None:
+    line = ratios.rate_verdict(ratios.read(LINES, NAMES), RateGoal("peer", "ours", least))
+    assert line == f"goal: peer >= {least:g} x the rate of ours: 2.0 {word}"
 
 
 def test_the_table_has_each_commands_median_spread_and_ratios() -> None:
