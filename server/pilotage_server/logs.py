@@ -4,6 +4,7 @@ The audit log (`audit.jsonl` in the state directory, append-only, 0600) holds on
 delegation, proxy, refusal and destruction; the same lines go to standard output as well.
 """
 
+import functools
 import os
 import sqlite3
 import sys
@@ -20,6 +21,7 @@ from pilotage.secret import Secret
 HIDDEN = "***"
 SECRET_WORDS = ("token", "secret", "password", "retrieval_key", "private", "authorization", "challenge", "signature")
 AUDIT = "pilotage.audit"
+PLAIN = (str, int, float, bool, type(None))
 
 Event = MutableMapping[str, object]
 
@@ -29,12 +31,16 @@ def redact(_logger: object, _name: str, event: Event) -> Mapping[str, object]:
     return {name: HIDDEN if _is_secret_name(name) else _clean(value) for name, value in event.items()}
 
 
+@functools.lru_cache(maxsize=1024)
 def _is_secret_name(name: str) -> bool:
     lowered = name.lower()
     return any(word in lowered for word in SECRET_WORDS)
 
 
 def _clean(value: object) -> object:
+    # Nearly all are exactly these, and asking whether something is a Mapping is slow.
+    if type(value) in PLAIN:
+        return value
     if isinstance(value, Secret):
         return HIDDEN
     if isinstance(value, bytes | bytearray | memoryview):

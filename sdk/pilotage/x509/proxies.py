@@ -82,11 +82,12 @@ def sign_proxy(
     in `extensions` (VOMS attributes travel so) is added as it is, not critical. Raises what a
     verifier would say of the result: PROXY_EXPIRED, CERTIFICATE_EXPIRED, PROXY_KEY_USAGE, ...
     """
-    issuer = _check_issuer(issuer_chain, issuer_key)
+    above = [proxy_info(certificate) for certificate in issuer_chain]
+    issuer = _check_issuer(issuer_chain, above, issuer_key)
     check_public_key(public_key)
     serial = secrets.randbits(SERIAL_BITS) or 1
     own_name = x509.RelativeDistinguishedName([x509.NameAttribute(NameOID.COMMON_NAME, str(serial))])
-    language = LIMITED if limited or any(is_limited(c) for c in issuer_chain) else INHERIT_ALL
+    language = LIMITED if limited or any(info and info.policy.language == LIMITED for info in above) else INHERIT_ALL
     begin, end = _life(issuer_chain, lifetime, now)
     builder = (
         x509.CertificateBuilder()
@@ -111,7 +112,9 @@ def sign_proxy(
     return proxy
 
 
-def _check_issuer(chain: Sequence[x509.Certificate], key: PrivateKey) -> x509.Certificate:
+def _check_issuer(
+    chain: Sequence[x509.Certificate], infos: Sequence[ProxyCertInfo | None], key: PrivateKey
+) -> x509.Certificate:
     if not chain:
         raise refuse(Reason.PROXY_EMPTY)
     if len(chain) >= DEEPEST_CHAIN:
@@ -120,8 +123,7 @@ def _check_issuer(chain: Sequence[x509.Certificate], key: PrivateKey) -> x509.Ce
     issuer_public = issuer.public_key()
     if issuer_public != key.public_key():
         raise refuse(Reason.KEY_MISMATCH)
-    for below, certificate in enumerate(chain):
-        info = proxy_info(certificate)
+    for below, info in enumerate(infos):
         if info is None:
             continue
         if info.policy.language not in (INHERIT_ALL, LIMITED):
