@@ -18,7 +18,7 @@ from pathlib import Path
 
 import msgspec
 from bench import timing
-from bench.crowd import latencies, silent
+from bench.crowd import latencies, requests_of, silent
 from bench.myproxy_peer import MyProxy
 from bench.ratios import RateGoal, Sample, quantile, rate_verdict, table
 from bench.service import Service, open_files
@@ -52,7 +52,7 @@ class Sizes(msgspec.Struct, frozen=True):
     infos: int
 
 
-FULL = Sizes(rounds=6, gets=60, puts=10, peers=6, entries=50_000, crowd_rounds=6, concurrent=30, infos=1000)
+FULL = Sizes(rounds=6, gets=60, puts=10, peers=6, entries=50_000, crowd_rounds=8, concurrent=20, infos=1000)
 QUICK = Sizes(rounds=1, gets=8, puts=2, peers=2, entries=200, crowd_rounds=1, concurrent=4, infos=50)
 
 
@@ -132,17 +132,15 @@ def floors(service: Service, rounds: int) -> dict[str, float]:
 def crowds(service: Service, sizes: Sizes) -> list[str]:
     """Return the lines on 16 clients at once, without and with a thousand connections that say nothing."""
     clients = [service.client(service.pilot_identity) for _ in range(CLIENTS)]
-    latencies(service, clients, 2)
+    latencies(clients, requests_of(service, CLIENTS, 2))
     plain: list[float] = []
     ratios: list[float] = []
     for turn in range(sizes.crowd_rounds):
         found: dict[bool, list[float]] = {}
         for crowded in (False, True) if turn % 2 else (True, False):
-            if crowded:
-                with silent(service.server.port, SILENT):
-                    found[crowded] = latencies(service, clients, sizes.concurrent)
-            else:
-                found[crowded] = latencies(service, clients, sizes.concurrent)
+            requests = requests_of(service, CLIENTS, sizes.concurrent)
+            with silent(service.server.port, SILENT if crowded else 0):
+                found[crowded] = latencies(clients, requests)
         plain += found[False]
         ratios.append(quantile(found[True], 0.99) / quantile(found[False], 0.99))
     for client in clients:

@@ -8,12 +8,19 @@ from concurrent.futures import ThreadPoolExecutor
 
 from bench.service import Service
 
+from pilotage.v1 import credential_pb2 as pb
 from support.server_rig import Client
 
+Requests = Sequence[Sequence[pb.RetrieveCredentialRequest]]
 
-def latencies(service: Service, clients: Sequence[Client], each: int) -> list[float]:
-    """Return the wall milliseconds of retrievals by several clients at once; the tokens are fetched before."""
-    requests = [[service.token() for _ in range(each)] for _ in clients]
+
+def requests_of(service: Service, clients: int, each: int) -> Requests:
+    """Return the requests of several clients, each with a token of its own."""
+    return [[service.token() for _ in range(each)] for _ in range(clients)]
+
+
+def latencies(clients: Sequence[Client], requests: Requests) -> list[float]:
+    """Return the wall milliseconds of retrievals by several clients at once, each one request after the other."""
 
     def one(number: int) -> list[float]:
         found = []
@@ -31,7 +38,8 @@ def latencies(service: Service, clients: Sequence[Client], each: int) -> list[fl
 def silent(port: int, count: int) -> Iterator[None]:
     """Hold connections open that say nothing, not even a TLS greeting; at the end each must still be there.
 
-    Raises RuntimeError when the server has closed one meanwhile: then the measurement was of fewer.
+    The server ends a handshake that takes ten seconds. Raises RuntimeError when it has closed one before the end of the
+    measurement, which was of fewer then.
     """
     with contextlib.ExitStack() as stack:
         held = [stack.enter_context(socket.create_connection(("127.0.0.1", port), 10)) for _ in range(count)]

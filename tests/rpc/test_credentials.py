@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import os
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -415,6 +416,37 @@ def test_a_revoked_owner_gets_no_more_proxies(rig: Rig, grid: ToyGrid, pilot: Cl
     lease = acquire(pilot, register(pilot))
     grid.revoke(who)
     assert reason(pilot.credentials.RetrieveCredential, retrieve_request(lease)) is Reason.CREDENTIAL_REVOKED
+
+
+@pytest.mark.parametrize("how", ["by rename", "in place", "in place, with its old time"])
+def test_a_revocation_list_counts_from_the_retrieval_after_it_changed(
+    rig: Rig, grid: ToyGrid, pilot: Client, tmp_path: Path, how: str
+) -> None:
+    who = grid.user(f"Leaver {how}")
+    identity = load_identity(grid.voms_proxy(who, tmp_path / "leaver", fqans=(OWNER_ROLE, "/demo")))
+    owner = rig.client(identity)
+    submit(owner, delegate(owner, identity))
+    pilot_id = register(pilot)
+    lease = acquire(pilot, pilot_id)
+    assert pilot.credentials.RetrieveCredential(retrieve_request(lease)).chain
+    again = pilot.pilots.RefreshCredentialToken(
+        pilot_pb2.RefreshCredentialTokenRequest(pilot_id=pilot_id, lease_id=lease.lease_id)
+    )
+    lists = sorted(grid.ca_dir.glob("*.r0"))
+    kept = [tmp_path / path.name for path in lists]
+    for path, link in zip(lists, kept, strict=True):
+        os.link(path, link)
+    grid.revoke(who)
+    if how != "by rename":
+        for path, link in zip(lists, kept, strict=True):
+            text, before = path.read_bytes(), link.stat()
+            link.replace(path)
+            path.write_bytes(text)
+            if how == "in place, with its old time":
+                os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    request = retrieve_request(lease)
+    request.credential_token, request.retrieval_key = again.credential_token, again.retrieval_key
+    assert reason(pilot.credentials.RetrieveCredential, request) is Reason.CREDENTIAL_REVOKED
 
 
 def test_an_ended_credential_gives_nothing_and_is_erased(
