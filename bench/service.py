@@ -27,7 +27,7 @@ NO_LIMIT = 10**9
 SETTINGS = {
     "credentials": {"key_pool": KEY_POOL},
     # Nobody sends heartbeats for the pilot.
-    "leases": {"lease_seconds": 86_400},
+    "leases": {"sent_seconds": 86_400, "lease_seconds": 86_400},
     "abuse": {
         "pilot_issues_per_minute": NO_LIMIT,
         "owner_issues_per_minute": NO_LIMIT,
