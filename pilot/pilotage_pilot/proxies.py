@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from pilotage.errors import PilotageError, refuse
 from pilotage.reasons import Reason
 from pilotage.x509.files import write_proxy
-from pilotage.x509.keys import KeyPool, PrivateKey, thumbprint
-from pilotage.x509.requests import make_request
+from pilotage.x509.keys import PrivateKey, thumbprint
+from pilotage.x509.pool import KeyPool
 from pilotage_helper import VerifyOptions, verify_chain
 from pilotage_pilot.config import PilotConfig
 
@@ -39,10 +39,10 @@ async def fetch_proxy(
 
     `ask` gets the certificate request and returns the chain, leaf first.
     """
-    key = await asyncio.to_thread(keys.take)
-    chain = await ask(make_request(key))
-    await asyncio.to_thread(check_proxy, chain, key, owner_dn, config)
-    await asyncio.to_thread(write_proxy, path, chain, key)
+    pair = await keys.fetch()
+    chain = await ask(pair.request)
+    await asyncio.to_thread(check_proxy, chain, pair.key, owner_dn, config)
+    await asyncio.to_thread(write_proxy, path, chain, pair.key)
 
 
 def check_proxy(chain: Sequence[x509.Certificate], key: PrivateKey, owner_dn: str, config: PilotConfig) -> None:

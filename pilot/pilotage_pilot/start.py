@@ -8,7 +8,8 @@ from pathlib import Path
 
 from pilotage.errors import AuthenticationError, ConfigError, CredentialFileError, PilotageError
 from pilotage.reasons import Reason
-from pilotage.x509.keys import KeyKind, KeyPool
+from pilotage.x509.keys import KeyKind
+from pilotage.x509.pool import KeyPool
 from pilotage_pilot.agent import GENERAL, NO_PROXY, Agent
 from pilotage_pilot.config import PilotConfig, load_config
 from pilotage_pilot.identity import PilotIdentity

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from pilotage.x509.keys import KeyPool
+from pilotage.x509.pool import KeyPool
 from pilotage_pilot.config import PilotConfig
 from pilotage_pilot.session import Session
 from pilotage_pilot.switch import Helper

@@ -9,7 +9,8 @@ import structlog
 
 from pilotage.errors import PilotageError, refuse
 from pilotage.reasons import Reason
-from pilotage.x509.keys import KeyKind, KeyPool
+from pilotage.x509.keys import KeyKind
+from pilotage.x509.pool import KeyPool
 from pilotage_server import config as configuration
 from pilotage_server import keys as key_files
 from pilotage_server.auth.challenge import Challenges

@@ -27,7 +27,6 @@ from pilotage.x509.proxies import is_limited
 from pilotage.x509.requests import check_request, make_request
 from pilotage_server import keys, tokens
 from pilotage_server.app import App
-from pilotage_server.credentials import keeper
 from pilotage_server.store import credentials as store
 from pilotage_server.tokens import CredentialClaims
 from support.journey import (
@@ -114,7 +113,7 @@ def test_a_delegation_of_no_named_kind_makes_an_rsa_key(owner: Client) -> None:
 def test_a_delegation_takes_a_key_that_is_ready(rig: Rig, owner: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     assert rig.app is not None
     pool = rig.app._pool
-    with no_more_keys(monkeypatch, pool, keeper):
+    with no_more_keys(monkeypatch, pool):
         begun = owner.credentials.BeginDelegation(pb.BeginDelegationRequest())
         assert isinstance(check_request(begun.certificate_request), rsa.RSAPublicKey)
         assert pool.ready == pool.size - 1

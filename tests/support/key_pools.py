@@ -4,20 +4,17 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterator
-from types import ModuleType
 
 import pytest
 
-from pilotage.x509 import keys
-from pilotage.x509.keys import KeyKind, KeyPool, PrivateKey, make_key
+from pilotage.x509 import pool as pools
+from pilotage.x509.keys import KeyKind, PrivateKey, make_key
+from pilotage.x509.pool import KeyPool
 
 
 @contextlib.contextmanager
-def no_more_keys(monkeypatch: pytest.MonkeyPatch, pool: KeyPool, *modules: ModuleType) -> Iterator[None]:
-    """Wait until the pool is full; then whoever makes a key fails, and the pool's own threads wait for the end.
-
-    `modules` are those that have `make_key` by name.
-    """
+def no_more_keys(monkeypatch: pytest.MonkeyPatch, pool: KeyPool) -> Iterator[None]:
+    """Wait until the pool is full; then whoever makes a key fails, and the pool's own threads wait for the end."""
     end = time.monotonic() + 30
     while pool.ready < pool.size:
         assert time.monotonic() < end
@@ -31,8 +28,7 @@ def no_more_keys(monkeypatch: pytest.MonkeyPatch, pool: KeyPool, *modules: Modul
         return make_key(kind)
 
     with monkeypatch.context() as patched:
-        for module in (keys, *modules):
-            patched.setattr(module, "make_key", make)
+        patched.setattr(pools, "make_key", make)
         try:
             yield
         finally:

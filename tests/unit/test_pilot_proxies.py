@@ -14,7 +14,8 @@ from pilotage.reasons import Reason
 from pilotage.secret import Secret
 from pilotage.states import Outcome
 from pilotage.x509.files import LocalIdentity, load_identity
-from pilotage.x509.keys import KeyKind, KeyPool, PublicKey, make_key
+from pilotage.x509.keys import KeyKind, PublicKey, make_key
+from pilotage.x509.pool import KeyPool
 from pilotage.x509.proxies import sign_proxy
 from pilotage.x509.requests import check_request
 from pilotage_pilot.config import PilotConfig

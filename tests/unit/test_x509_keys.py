@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from pilotage.errors import CredentialError, PilotageError
 from pilotage.reasons import Reason
-from pilotage.x509.keys import KeyKind, KeyPool, check_public_key, key_from_der, key_to_der, kind_of, make_key
+from pilotage.x509.keys import KeyKind, check_public_key, key_from_der, key_to_der, kind_of, make_key
 from pilotage.x509.names import slash_form
+from pilotage.x509.pool import KeyPool
 from pilotage.x509.requests import SUBJECT, check_request, make_request
 
 RSA_KEY = make_key(KeyKind.RSA_2048)
@@ -82,7 +83,8 @@ def test_rubbish_is_no_request(data: bytes) -> None:
 def test_a_pool_refills_itself_and_gives_no_key_twice() -> None:
     with KeyPool(KeyKind.EC_P256, 4) as pool:
         taken = [pool.take() for _ in range(20)]
-        assert len({key_to_der(key) for key in taken}) == 20
+        assert len({key_to_der(pair.key) for pair in taken}) == 20
+        assert all(check_request(pair.request) == pair.key.public_key() for pair in taken)
         full = threading.Event()
         for _ in range(500):
             if pool.ready == 4:
@@ -101,7 +103,8 @@ def test_a_closed_pool_has_no_threads_left_and_still_gives_keys() -> None:
     pool.close()
     assert pool_threads() == before
     assert pool.ready == 0
-    assert isinstance(pool.take(), ec.EllipticCurvePrivateKey)
+    assert pool.take_ready() is None
+    assert isinstance(pool.take().key, ec.EllipticCurvePrivateKey)
     pool.close()
 
 

@@ -1,13 +1,7 @@
-"""Key pairs: the kinds we make and take, and a pool of ready ones.
-
-An RSA-2048 key costs tens of milliseconds of CPU, so whoever needs keys while somebody waits
-takes them from a `KeyPool` that threads refill in spare time (the generator releases the GIL).
-"""
+"""Key pairs: the kinds we make and take."""
 
 import enum
 import hashlib
-import threading
-from collections import deque
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
@@ -89,62 +83,3 @@ def key_from_der(der: bytes) -> PrivateKey:
     if not isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
         raise refuse(Reason.KEY_KIND_REFUSED)
     return key
-
-
-class KeyPool:
-    """Keep up to `size` fresh key pairs ready; `take` never gives one twice.
-
-    An empty pool makes the key in the caller's thread, so `take` is bounded by the cost of one key;
-    an event loop calls it through a thread unless `ready` is positive. `size` 0 starts no thread.
-    """
-
-    def __init__(self, kind: KeyKind = KeyKind.RSA_2048, size: int = 4, *, threads: int = 1) -> None:
-        self.kind = kind
-        self.size = size
-        self._keys: deque[PrivateKey] = deque()
-        self._changed = threading.Condition()
-        self._closed = False
-        self._threads = [
-            threading.Thread(target=self._refill, name=f"pilotage-keys-{number}", daemon=True)
-            for number in range(threads if size > 0 else 0)
-        ]
-        for thread in self._threads:
-            thread.start()
-
-    @property
-    def ready(self) -> int:
-        """Return how many keys wait."""
-        return len(self._keys)
-
-    def take(self) -> PrivateKey:
-        """Return a key that nobody else has."""
-        with self._changed:
-            key = self._keys.popleft() if self._keys else None
-            self._changed.notify()
-        return key if key is not None else make_key(self.kind)
-
-    def close(self) -> None:
-        """Stop the threads and drop the keys; `take` still works, without a pool."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
-        for thread in self._threads:
-            thread.join()
-        self._keys.clear()
-
-    def __enter__(self) -> "KeyPool":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _refill(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._closed or len(self._keys) < self.size)
-                if self._closed:
-                    return
-            key = make_key(self.kind)
-            with self._changed:
-                if not self._closed and len(self._keys) < self.size:
-                    self._keys.append(key)

@@ -13,9 +13,9 @@ from cryptography import x509
 from pilotage.errors import CredentialError, PilotageError, VerifyError, refuse
 from pilotage.reasons import Reason
 from pilotage.secret import Secret
-from pilotage.x509.keys import KeyKind, KeyPool, PrivateKey, key_to_der, make_key, thumbprint
+from pilotage.x509.keys import KeyKind, key_to_der, thumbprint
+from pilotage.x509.pool import KeyPair, KeyPool, make_pair
 from pilotage.x509.proxies import proxy_info
-from pilotage.x509.requests import make_request
 from pilotage_helper import Identity
 from pilotage_server.clock import Clock
 from pilotage_server.credentials.abuse import AbuseLimits
@@ -104,10 +104,10 @@ class CredentialKeeper:
             now, rate = self._clock(), self._rate(caller)
             await self._database.read(lambda connection: rates.check(connection, [rate], now))
             self._pending.check_room(caller.dn, now)
-            key, request = await asyncio.to_thread(self._new_key, kind)
-            pending = self._pending.add(caller.dn, kind, key, self._clock())
+            pair = await self._new_pair(kind)
+            pending = self._pending.add(caller.dn, kind, pair.key, self._clock())
         audit.info("delegation begun", dn=caller.dn, delegation=pending.delegation_id, key_kind=kind.name)
-        return pending, request
+        return pending, pair.request
 
     async def complete_delegation(
         self, caller: Principal, delegation_id: str, chain: Sequence[bytes], retrieval_key: Secret, name: str
@@ -273,9 +273,9 @@ class CredentialKeeper:
     def _rate(self, caller: Principal) -> Rate:
         return Rate(Scope.OWNER_DELEGATIONS, caller.dn, self._abuse.owner_delegations_per_minute)
 
-    def _new_key(self, kind: KeyKind) -> tuple[PrivateKey, bytes]:
-        key = self._keys.take() if kind is self._keys.kind else make_key(kind)
-        return key, make_request(key)
+    async def _new_pair(self, kind: KeyKind) -> KeyPair:
+        """Return a key pair of the pool, or make one off the event loop."""
+        return await (self._keys.fetch() if kind is self._keys.kind else asyncio.to_thread(make_pair, kind))
 
     def _check(self, identity: Identity, pending: Pending, caller: Principal, chain: Sequence[bytes]) -> None:
         if identity.leaf_thumbprint != thumbprint(pending.key.public_key()):

@@ -2,7 +2,7 @@
 
 import datetime
 
-from pilotage.x509.keys import KeyPool
+from pilotage.x509.pool import KeyPool
 from pilotage_server.auth.policy import Policy
 from pilotage_server.clock import Clock
 from pilotage_server.credentials.abuse import AbuseLimits

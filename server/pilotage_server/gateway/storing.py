@@ -12,8 +12,8 @@ from pilotage.errors import refuse
 from pilotage.myproxy.messages import Request
 from pilotage.reasons import Reason
 from pilotage.secret import Secret
-from pilotage.x509.keys import KeyPool, PrivateKey, key_to_der, kind_of, thumbprint
-from pilotage.x509.requests import make_request
+from pilotage.x509.keys import PrivateKey, key_to_der, kind_of, thumbprint
+from pilotage.x509.pool import KeyPool
 from pilotage_helper import Identity
 from pilotage_server.auth.policy import Policy, Role
 from pilotage_server.clock import Clock
@@ -70,8 +70,8 @@ class Storing:
     async def begin_put(self, client: Client, request: Request) -> tuple[PrivateKey, bytes]:
         """Check that the client may store this, make a key and return it with its request (PKCS#10, DER)."""
         await self._check(client, request, self._seal(request))
-        key = await asyncio.to_thread(self._keys.take)
-        return key, make_request(key)
+        pair = await self._keys.fetch()
+        return pair.key, pair.request
 
     async def complete_put(self, client: Client, request: Request, key: PrivateKey, chain: Sequence[bytes]) -> None:
         """Verify the proxy that was made for the key, seal the key and store both: whole, or not at all."""
