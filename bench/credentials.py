@@ -24,10 +24,12 @@ from bench.ratios import RateGoal, Sample, quantile, rate_verdict, table
 from bench.service import Service, open_files
 from toygrid import ToyGrid
 
+from pilotage.x509.keys import make_key
 from pilotage.x509.proxies import sign_proxy
 from pilotage.x509.requests import check_request
 from pilotage_helper import VerifyOptions, verify_chain
 from pilotage_server.clock import utc_now
+from support.journey import proxy_chain
 
 KEPT, FRESH, PUT, INFO = "retrieve, kept channel", "connect, log in, retrieve", "delegate, keys ready", "ask for one"
 GET_PEER, PUT_PEER, INFO_PEER = "myproxy GET", "myproxy PUT", "myproxy INFO"
@@ -111,12 +113,13 @@ def floors(service: Service, rounds: int) -> dict[str, float]:
     identity, hour = service.owner_identity, datetime.timedelta(hours=1)
     public = check_request(service.request)
     options = VerifyOptions(service.grid.ca_dir, service.grid.voms_dir)
+    stored = proxy_chain(identity, make_key().public_key())
     operations: dict[str, Callable[[], object]] = {
         "sign the proxy": functools.partial(
             sign_proxy, identity.chain, identity.key, public, lifetime=hour, now=utc_now()
         ),
         "check the request": functools.partial(check_request, service.request),
-        "verify the stored chain": functools.partial(verify_chain, identity.chain_der, options),
+        "verify the stored chain": functools.partial(verify_chain, stored, options),
     }
     found = {}
     for name, work in operations.items():

@@ -1,6 +1,8 @@
 """The benchmark of the credential service runs through, against the real myproxy-server, and leaves nothing."""
 
+import os
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -14,7 +16,8 @@ pytestmark = [pytest.mark.root, pytest.mark.interop]
 
 def test_the_benchmark_tells_every_goal_and_leaves_nothing() -> None:
     words = [str(ROOT / "bench" / "credentials"), "--quick"]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    environment = os.environ | {"PYTHON": sys.executable}
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     out, err = process.communicate(timeout=280)
     assert process.returncode == 0, err
     goals = [line for line in out.splitlines() if line.startswith("goal: ")]
