@@ -89,35 +89,3 @@ def test_a_token_without_signature_is_refused() -> None:
 @pytest.mark.parametrize("text", ["", "a", "a.b.c", "....", "\0", "é" * 10])
 def test_what_is_no_token_is_refused(text: str) -> None:
     assert refused(text) is Reason.TOKEN_INVALID
-
-
-def test_another_implementation_reads_what_is_signed() -> None:
-    text = tokens.sign(CLAIMS, KEY, NOW).reveal_text()
-    options: jwt.types.Options = {"verify_exp": False, "verify_iat": False}
-    body = jwt.decode(
-        text, KEY.public_key(), algorithms=["EdDSA"], audience=tokens.AUDIENCE, issuer=tokens.ISSUER, options=options
-    )
-    assert msgspec.convert(body, CredentialClaims) == CLAIMS
-    assert body["exp"] - body["iat"] == tokens.MAX_SECONDS
-
-
-@pytest.mark.parametrize(
-    "header", [{"typ": "JOSE"}, {"kid": "1"}, {"jwk": {"kty": "OKP"}}, {"crit": ["exp"]}, {"b64": False}]
-)
-def test_a_genuine_signature_below_another_header_is_refused(header: dict[str, object]) -> None:
-    body = jwt.decode(forge(), options={"verify_signature": False})
-    assert refused(jwt.encode(body, KEY, algorithm="EdDSA", headers=header)) is Reason.TOKEN_INVALID
-
-
-@pytest.mark.parametrize("tail", ["=", "==", "\n", " ", "A", ".", ".AA"])
-def test_a_token_with_something_at_its_end_is_refused(tail: str) -> None:
-    assert refused(forge() + tail) is Reason.TOKEN_INVALID
-
-
-def test_a_signature_has_one_spelling() -> None:
-    text = forge()
-    # 64 bytes leave four unused bits in the last character; a lax decoder takes any.
-    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-    other = text[:-1] + alphabet[alphabet.index(text[-1]) + 1]
-    assert tokens.verify(text, KEY.public_key(), NOW) == CLAIMS
-    assert refused(other) is Reason.TOKEN_INVALID

@@ -7,13 +7,13 @@ import collections
 import datetime
 import hashlib
 
+import jwt
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from pilotage.errors import refuse
 from pilotage.reasons import Reason
 from pilotage.secret import Secret
-from pilotage_server import jws
 from pilotage_server.principal import Principal, Proof
 
 ISSUER = "pilotage-auth"
@@ -30,8 +30,6 @@ class SessionClaims(msgspec.Struct, frozen=True):
     fqans: tuple[str, ...]
     limited: bool
     thumbprint: str
-    iss: str
-    aud: str
     iat: int
     exp: int
 
@@ -57,12 +55,11 @@ class Sessions:
             fqans=principal.fqans,
             limited=principal.limited,
             thumbprint=principal.thumbprint.hex(),
-            iss=ISSUER,
-            aud=self._audience,
             iat=issued,
             exp=expires,
         )
-        token = Secret(jws.sign(msgspec.json.encode(claims), self._key))
+        body = msgspec.to_builtins(claims) | {"iss": ISSUER, "aud": self._audience}
+        token = Secret(jwt.encode(body, self._key, algorithm="EdDSA"))
         return token, datetime.datetime.fromtimestamp(expires, datetime.UTC)
 
     def verify(self, token: Secret, now: datetime.datetime) -> Principal:
@@ -84,15 +81,21 @@ class Sessions:
 
     def _decode(self, token: Secret, now: datetime.datetime) -> Principal:
         try:
-            claims = msgspec.json.decode(jws.verify(token.reveal(), self._public), type=SessionClaims, strict=True)
+            body = jwt.decode(
+                token.reveal_text(),
+                self._public,
+                algorithms=["EdDSA"],
+                audience=self._audience,
+                issuer=ISSUER,
+                options={"verify_exp": False, "verify_iat": False, "require": ["exp", "iat", "iss", "aud"]},
+            )
+            claims = msgspec.convert(body, SessionClaims, strict=True)
             thumbprint = bytes.fromhex(claims.thumbprint)
             expire_time = datetime.datetime.fromtimestamp(claims.exp, datetime.UTC)
-        except (msgspec.DecodeError, ValueError, OverflowError, OSError) as error:
+        except jwt.InvalidAudienceError as error:
+            raise refuse(Reason.AUDIENCE_MISMATCH) from error
+        except (jwt.PyJWTError, msgspec.ValidationError, ValueError, OverflowError, OSError) as error:
             raise refuse(Reason.SESSION_INVALID) from error
-        if claims.iss != ISSUER:
-            raise refuse(Reason.SESSION_INVALID)
-        if claims.aud != self._audience:
-            raise refuse(Reason.AUDIENCE_MISMATCH)
         lifetime = claims.exp - claims.iat
         if not 0 < lifetime <= LIFETIME.total_seconds() or claims.iat > now.timestamp() + AHEAD_SECONDS:
             raise refuse(Reason.SESSION_INVALID)
