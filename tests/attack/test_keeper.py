@@ -183,6 +183,7 @@ print(sorted(won))
 """
 
 
+@pytest.mark.timeout(900)
 def test_the_pilot_finds_no_moment_to_reach_it(rig: HelperRig) -> None:
     for _ in range(15):
         process = rig.start(["run", "--proxy", str(rig.proxy()), "--", "/usr/bin/true"])
