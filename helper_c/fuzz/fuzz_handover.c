@@ -31,7 +31,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 			is_within(options->proxy, bytes, len);
 		if (options->source != NULL)
 			is_within(options->source, bytes, len);
-		MUST(options->account == NULL || (map &&
+		MUST(options->account == NULL || ((map || options->glexec) &&
 		    strlen(options->account) < PIL_ACCOUNT_SIZE));
 		MUST(options->run_id == NULL || (!run && !map));
 		MUST(options->target == NULL || (options->glexec &&
