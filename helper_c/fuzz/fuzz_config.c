@@ -31,7 +31,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 		MUST(config.ncallers <= PIL_CALLERS_MAX);
 		for (i = 0; i < config.ncallers; i++) {
 			MUST(config.callers[i].name[0] != '\0');
-			MUST(config.callers[i].vos != NULL);
+			MUST(config.callers[i].vos != NULL ||
+			    pil_says_yes(config.callers[i].without_vo));
 			MUST(config.callers[i].accounts != NULL);
 			MUST(bounds_caller(&config, config.callers[i].name) ==
 			    &config.callers[i]);

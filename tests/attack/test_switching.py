@@ -71,6 +71,47 @@ def test_a_caller_is_bound_to_its_vos_and_groups(rig: HelperRig) -> None:
             assert rig.run("/usr/bin/id").code == 0
 
 
+def without_vo(text: str) -> str:
+    return text.replace("vos = demo\n", "without_vo = yes\n")
+
+
+def test_a_proxy_without_a_vo_runs_only_where_the_caller_may_bring_such(rig: HelperRig) -> None:
+    owner = rig.owners[0]
+    proxy = rig.plain_proxy(owner, "without-a-vo.pem")
+    with rig.mapped(f'"{owner.dn}" .{POOL}\n"/demo" .{POOL}\n'):
+        for vos in ("demo", "*", "demo *", "none", "any"):
+            with rig.configured(change=lambda text, vos=vos: text.replace("vos = demo", f"vos = {vos}")):  # type: ignore[misc]
+                assert rig.run("/usr/bin/id", proxy=proxy).reason == "CALLER_VO_BOUNDS"
+        with rig.configured(change=lambda text: without_vo(text).replace("= yes", "= no") + "vos = demo\n"):
+            assert rig.run("/usr/bin/id", proxy=proxy).reason == "CALLER_VO_BOUNDS"
+        before = len(rig.audit())
+        with rig.configured(change=without_vo):
+            done = rig.run("/usr/bin/id", "-un", proxy=proxy)
+            assert (done.code, done.out.strip() in rig.pools) == (0, True)
+            assert (done.line("start")["dn"], done.line("start")["fqan"]) == (owner.dn, "")
+            assert [(line["event"], line["vo"], line["fqan"]) for line in rig.since(before)] == [
+                ("START", "", ""),
+                ("END", "", ""),
+            ]
+            # It opens no VO, and the accounts stay bounded.
+            assert rig.run("/usr/bin/id").reason == "CALLER_VO_BOUNDS"
+        with rig.configured(change=lambda text: without_vo(text).replace(f"accounts = {POOL}*", "accounts = other*")):
+            assert rig.run("/usr/bin/id", proxy=proxy).reason == "CALLER_ACCOUNT_BOUNDS"
+
+
+@pytest.mark.parametrize("line", ["", "without_vo = no", "without_vo = perhaps", "without_vo =", "without_vo = Yes"])
+def test_a_caller_without_vos_is_no_caller_by_default(rig: HelperRig, line: str) -> None:
+    with rig.configured(change=lambda text: text.replace("vos = demo", line)):
+        done = rig.run("/usr/bin/id")
+    assert (done.code, done.reason) == (202, "HELPER_CONFIG_INVALID")
+
+
+def test_any_vo_is_said_by_an_asterisk(rig: HelperRig) -> None:
+    with rig.mapped(f'"/*" .{POOL}\n'), rig.configured(change=lambda text: text.replace("vos = demo", "vos = *")):
+        for vo in ("demo", "other"):
+            assert rig.run("/usr/bin/id", proxy=rig.proxy(vo=vo, fqans=(f"/{vo}",))).code == 0
+
+
 def test_the_payload_has_exactly_the_accounts_groups(rig: HelperRig) -> None:
     done = rig.run("/usr/bin/id", "-G")
     account = pwd.getpwnam(str(done.line("start")["account"]))

@@ -276,6 +276,21 @@ def test_a_new_proxy_is_verified_like_the_first(rig: HelperRig, proxies: dict[st
     assert seen(rig, living) == proxies["short"].read_text()
 
 
+def test_a_proxy_without_a_vo_is_renewed_by_its_like_alone(rig: HelperRig, proxies: dict[str, Path]) -> None:
+    owner = rig.owners[0]
+    first, second = (rig.plain_proxy(owner, f"renew-plain-{hours}.pem", hours=hours) for hours in (2, 6))
+    with (
+        rig.mapped(f'"{owner.dn}" .{POOL}\n"{ANALYSIS}" .{POOL}\n'),
+        rig.configured(change=lambda text: text.replace("vos = demo\n", "vos = demo\nwithout_vo = yes\n")),
+    ):
+        living = waiting(rig, first)
+        # Attributes that the payload never had cannot come by a renewal.
+        code, err = call(rig, "renew", living.id, "--proxy", str(proxies["long"]))
+        assert (code, "RENEWAL_REFUSED" in err, "an attribute" in err) == (203, True, True)
+        assert call(rig, "renew", living.id, "--proxy", str(second)) == (0, "")
+        assert seen(rig, living) == second.read_text()
+
+
 def test_bytes_that_could_still_change_are_not_read(rig: HelperRig, proxies: dict[str, Path]) -> None:
     living = waiting(rig, proxies["short"])
     path = str(rig.rundir / "jobs" / living.id / "control")

@@ -16,6 +16,8 @@ from support.helper_rig import ANALYSIS, PILOT, POOL, VERIFIER, HelperRig, Outco
 
 pytestmark = pytest.mark.root
 NOW, NEVER = "* * * * * *", "* * * * 1999 *"
+NO_VO = "without_vo = yes"
+BOTH = f"fqans = {ANALYSIS}\n{NO_VO}\naccounts = {POOL}*"
 FQAN_GROUPS = f'"{ANALYSIS}" {POOL}11\n"/demo" {POOL}12'
 
 
@@ -160,6 +162,19 @@ CASES = [
         caller=f"vos = demo\nfqans = {ANALYSIS}\naccounts = *",
     ),
     Case("no attributes", "CALLER_VO_BOUNDS", proxy=plain),
+    Case("no attributes, accepted", grid=f'"{ME}" .{POOL}', proxy=plain, caller=f"{NO_VO}\naccounts = {POOL}*"),
+    Case(
+        "no attributes, no account of its DN",
+        "NO_MAPPING",
+        proxy=plain,
+        caller=f"{NO_VO}\naccounts = {POOL}*",
+    ),
+    Case("attributes where no VO is listed", "CALLER_VO_BOUNDS", caller=f"{NO_VO}\naccounts = {POOL}*"),
+    Case("no attributes, any VO", "CALLER_VO_BOUNDS", proxy=plain, caller=f"vos = *\naccounts = {POOL}*"),
+    Case("any VO", caller=f"vos = *\naccounts = {POOL}*"),
+    Case("no attributes beside a VO", grid=f'"{ME}" .{POOL}', proxy=plain, caller=f"vos = demo\n{BOTH}"),
+    Case("attributes beside none", caller=f"vos = demo\n{BOTH}"),
+    Case("no VO by a word of a list", "CALLER_VO_BOUNDS", proxy=plain, caller="vos = demo none any\naccounts = *"),
     Case("an authority that is not trusted", "CHAIN_UNKNOWN_CA", proxy=foreign),
     Case("no proxy", "PROXY_MALFORMED", proxy=garbage),
     Case("a broken map file", "MAP_FILE_MALFORMED", grid=f'"{ANALYSIS}" .{POOL}\n"/demo\n'),

@@ -42,6 +42,12 @@ pil_word_in(const char *list, const char *text,
 }
 
 int
+pil_says_yes(const char *value)
+{
+	return value != NULL && strcmp(value, "yes") == 0;
+}
+
+int
 pil_account_bound(const char *bound, const char *account)
 {
 	size_t len = strlen(bound);

@@ -11,6 +11,9 @@ int	pil_word_next(const char **list, char *word, size_t size);
 int	pil_word_in(const char *list, const char *text,
 	    int (*fits)(const char *word, const char *text));
 
+/* The value of a key that may be missing, which is a no. */
+int	pil_says_yes(const char *value);
+
 /* A caller's bound: an account's name, or a beginning and '*'. */
 int	pil_account_bound(const char *bound, const char *account);
 

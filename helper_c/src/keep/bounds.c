@@ -22,12 +22,14 @@ bounds_caller(const struct config *config, const char *name)
 	return NULL;
 }
 
-/* The VO is the first component of an FQAN. */
+/* The VO is the first component of an FQAN; no VO can be named "*". */
 static int
 is_vo_of(const char *vo, const char *fqan)
 {
 	size_t len = strlen(vo);
 
+	if (strcmp(vo, "*") == 0)
+		return 1;
 	return len > 0 && strncmp(fqan + 1, vo, len) == 0 &&
 	    (fqan[len + 1] == '\0' || fqan[len + 1] == '/');
 }
@@ -43,12 +45,15 @@ bounds_owner(const struct caller *caller, const struct pil_identity *who,
 	uint32_t i;
 
 	if (who->fqan_count == 0) {
+		if (pil_says_yes(caller->without_vo))
+			return PIL_OK;
 		pil_detail(detail, "the proxy has no VOMS attributes, and "
-		    "[caller %s] asks for a VO", caller->name);
+		    "[caller %s] does not say without_vo = yes", caller->name);
 		return PIL_CALLER_VO_BOUNDS;
 	}
 	for (i = 0; i < who->fqan_count; i++)
-		if (!pil_word_in(caller->vos, who->fqan[i], is_vo_of)) {
+		if (caller->vos == NULL || !pil_word_in(caller->vos,
+		    who->fqan[i], is_vo_of)) {
 			pil_detail(detail, "[caller %s] does not list the VO "
 			    "of %s", caller->name, who->fqan[i]);
 			return PIL_CALLER_VO_BOUNDS;

@@ -10,6 +10,7 @@
 #include "base/settings.h"
 #include "base/text.h"
 #include "base/trusted.h"
+#include "base/words.h"
 #include "keep/config.h"
 
 #define CONFIG_MAX	(64 * 1024)
@@ -83,6 +84,7 @@ static const char *
 take_caller_key(struct caller *caller, const char *name, char *value)
 {
 	const char **field;
+	int word = 0;
 
 	if (strcmp(name, "vos") == 0)
 		field = &caller->vos;
@@ -90,13 +92,14 @@ take_caller_key(struct caller *caller, const char *name, char *value)
 		field = &caller->fqans;
 	else if (strcmp(name, "accounts") == 0)
 		field = &caller->accounts;
-	else if (strcmp(name, "glexec") == 0 && (strcmp(value, "yes") == 0 ||
-	    strcmp(value, "no") == 0))
+	else if ((word = strcmp(name, "glexec") == 0))
 		field = &caller->glexec;
-	else if (strcmp(name, "glexec") == 0)
-		return "the value is neither yes nor no";
+	else if ((word = strcmp(name, "without_vo") == 0))
+		field = &caller->without_vo;
 	else
 		return "unknown key";
+	if (word && strcmp(value, "yes") != 0 && strcmp(value, "no") != 0)
+		return "the value is neither yes nor no";
 	if (*field != NULL)
 		return "repeated key";
 	if (*value == '\0')
@@ -168,9 +171,11 @@ missing(const struct config *config)
 	if (config->audit_file == NULL && !config->syslog)
 		return "[helper] has neither audit_file nor syslog";
 	for (i = 0; i < config->ncallers; i++)
-		if (config->callers[i].vos == NULL ||
+		if ((config->callers[i].vos == NULL &&
+		    !pil_says_yes(config->callers[i].without_vo)) ||
 		    config->callers[i].accounts == NULL)
-			return "a [caller] has no vos or no accounts";
+			return "a [caller] has no vos (nor without_vo = yes) "
+			    "or no accounts";
 		else if (strlen(config->callers[i].accounts) >=
 		    PIL_BOUNDS_SIZE)
 			return "a [caller] has too long accounts";

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "base/text.h"
+#include "base/words.h"
 #include "keep/glexec.h"
 #include "keep/tell.h"
 #include "privsep/sys.h"
@@ -28,7 +29,7 @@
 int
 glexec_allowed(const struct caller *caller)
 {
-	return caller->glexec != NULL && strcmp(caller->glexec, "yes") == 0;
+	return pil_says_yes(caller->glexec);
 }
 
 /*

@@ -20,7 +20,8 @@ enum namespaces { NAMESPACES_OFF, NAMESPACES_AUTO, NAMESPACES_REQUIRED };
 
 struct caller {
 	const char	*name;
-	const char	*vos;
+	const char	*vos;		/* NULL: none */
+	const char	*without_vo;	/* NULL: no */
 	const char	*fqans;		/* NULL: any of the VOs' */
 	const char	*accounts;
 	const char	*glexec;	/* NULL: no */
