@@ -7,9 +7,15 @@
     workdir = "/var/lib/pilotage-pilot/work"    # 0700, made if missing
     slots = 2
 
-Everything else has a default. There is one way to run a payload: `switch = "required"`.
+Everything else has a default. There is one way to run a payload: `switch = "required"`. Attributes are added to proxies
+that have none where there is a table
+
+    [voms]
+    vo = "vo"
+    fqans = ["/vo/Role=analysis"]
 """
 
+import datetime
 import socket
 import tomllib
 from pathlib import Path
@@ -17,13 +23,32 @@ from typing import Annotated
 
 import msgspec
 
-from pilotage.errors import refuse
+from pilotage.errors import PilotageError, refuse
 from pilotage.reasons import Reason
+from pilotage.voms.requests import VomsRequest, make_request
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Natural = Annotated[int, msgspec.Meta(ge=0)]
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
 Word = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")]
+
+
+class VomsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which attributes proxies get that come without any."""
+
+    vo: Text
+    fqans: tuple[str, ...] = ()
+    """What is asked for, the primary one first; nothing asks for the groups of the VO."""
+    vomses: Path = Path("/etc/vomses")
+    """File or directory that names the VO's servers."""
+    allow_subset: bool = False
+    """Take fewer than these; else that is an error."""
+    wait_seconds: Positive = 300
+    """How long servers that are away are tried again."""
+
+    def request(self, lifetime: datetime.timedelta) -> VomsRequest:
+        """Return what is asked of the servers."""
+        return make_request(self.vo, self.fqans, lifetime=lifetime, allow_subset=self.allow_subset)
 
 
 class PilotConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -41,6 +66,8 @@ class PilotConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     worker_node: str = ""
     voms_dir: Path | None = None
     """Known VOs, to check the attributes of the proxies that the server sends; without it the helper alone does."""
+    voms: VomsConfig | None = None
+    """Without it no attributes are added."""
     slots: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 1
     cores: Natural = 0
     memory_bytes: Natural = 0
@@ -96,7 +123,20 @@ def load_config(path: Path) -> PilotConfig:
             raise refuse(Reason.CONFIG_INVALID, f"{path}: {name} must be an absolute path.")
     if config.voms_dir and not config.voms_dir.is_absolute():
         raise refuse(Reason.CONFIG_INVALID, f"{path}: voms_dir must be an absolute path.")
+    if config.voms:
+        _check_voms(path, config.voms, config.voms_dir)
     return msgspec.structs.replace(config, worker_node=config.worker_node or socket.gethostname())
+
+
+def _check_voms(path: Path, voms: VomsConfig, voms_dir: Path | None) -> None:
+    if voms_dir is None:
+        raise refuse(Reason.CONFIG_INVALID, f"{path}: voms needs voms_dir, to verify what the VO's servers give.")
+    if not voms.vomses.is_absolute():
+        raise refuse(Reason.CONFIG_INVALID, f"{path}: voms.vomses must be an absolute path.")
+    try:
+        voms.request(datetime.timedelta(hours=1))
+    except PilotageError as error:
+        raise refuse(Reason.CONFIG_INVALID, f"{path}: voms: {error.message}") from error
 
 
 def _path(wanted: type, value: object) -> Path:

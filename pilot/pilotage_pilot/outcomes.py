@@ -78,6 +78,13 @@ NODE_REASONS = frozenset(
         Reason.NAMESPACES_MALFORMED,
         Reason.CA_DIRECTORY_UNUSABLE,
         Reason.VOMS_LSC_UNUSABLE,
+        Reason.VOMSES_NOT_FOUND,
+        Reason.VOMSES_MALFORMED,
+        Reason.VOMS_SERVER_UNREACHABLE,
+        Reason.VOMS_SERVER_IDENTITY,
+        Reason.VOMS_SERVER_FAILED,
+        Reason.VOMS_ANSWER_MALFORMED,
+        Reason.VOMS_NOT_YET_VALID,
         Reason.VERIFY_INTERNAL,
         Reason.CERTIFICATE_NOT_YET_VALID,
         Reason.CALLER_NOT_ALLOWED,
@@ -89,7 +96,7 @@ NODE_REASONS = frozenset(
         Reason.ACCOUNT_IN_USE,
     }
 )
-"""Refusals by this node's files or clock: another node may accept the same owner."""
+"""Refusals by this node's files or clock, or on its way to a VO's servers: another node may accept the same owner."""
 
 OUR_OWN = frozenset(
     {

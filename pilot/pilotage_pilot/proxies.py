@@ -16,8 +16,13 @@ from pilotage.reasons import Reason
 from pilotage.x509.files import write_proxy
 from pilotage.x509.keys import PrivateKey, thumbprint
 from pilotage.x509.pool import KeyPool
-from pilotage_helper import VerifyOptions, verify_chain
-from pilotage_pilot.config import PilotConfig
+from pilotage_helper import Identity, VerifyOptions, verify_chain
+from pilotage_pilot.attributes import has_attributes, with_attributes
+from pilotage_pilot.config import PilotConfig, VomsConfig
+from pilotage_pilot.retry import retry
+
+SERVERS_AWAY = frozenset({Reason.VOMS_SERVER_UNREACHABLE, Reason.VOMS_SERVER_FAILED})
+"""What passes by itself."""
 
 
 class ProxyRefused(Exception):
@@ -37,16 +42,38 @@ async def fetch_proxy(
 ) -> None:
     """Get a proxy of the owner's for a new key pair of our own, and verify it before it is written to `path`, 0600.
 
-    `ask` gets the certificate request and returns the chain, leaf first.
+    `ask` gets the certificate request and returns the chain, leaf first. A proxy without attributes gets some where the
+    site wants them.
     """
     pair = await keys.fetch()
-    chain = await ask(pair.request)
-    await asyncio.to_thread(check_proxy, chain, pair.key, owner_dn, config)
-    await asyncio.to_thread(write_proxy, path, chain, pair.key)
+    chain, key = await ask(pair.request), pair.key
+    await asyncio.to_thread(check_proxy, chain, key, owner_dn, config)
+    if config.voms and not has_attributes(chain):
+        new_key = (await keys.fetch()).key
+        chain, key = await _add(chain, key, new_key, config, config.voms), new_key
+        identity = await asyncio.to_thread(check_proxy, chain, key, owner_dn, config)
+        if not identity.fqans:
+            text = (
+                f"The VO {config.voms.vo} is not known in {config.voms_dir}, so that its attributes count for nothing."
+            )
+            raise ProxyRefused(refuse(Reason.VOMS_LSC_UNUSABLE, text))
+    await asyncio.to_thread(write_proxy, path, chain, key)
 
 
-def check_proxy(chain: Sequence[x509.Certificate], key: PrivateKey, owner_dn: str, config: PilotConfig) -> None:
-    """Raise ProxyRefused unless the chain, leaf first, is genuine, for this key, and the job owner's."""
+async def _add(
+    chain: Sequence[x509.Certificate], key: PrivateKey, new_key: PrivateKey, config: PilotConfig, voms: VomsConfig
+) -> Sequence[x509.Certificate]:
+    async def call() -> Sequence[x509.Certificate]:
+        return await asyncio.to_thread(with_attributes, chain, key, new_key, config, voms)
+
+    try:
+        return await retry("add attributes", call, for_seconds=voms.wait_seconds, passing=SERVERS_AWAY)
+    except PilotageError as error:
+        raise ProxyRefused(error) from error
+
+
+def check_proxy(chain: Sequence[x509.Certificate], key: PrivateKey, owner_dn: str, config: PilotConfig) -> Identity:
+    """Return whose proxy a chain is, leaf first; raise ProxyRefused unless it is genuine, for this key, the owner's."""
     options = VerifyOptions(ca_dir=config.ca_dir, voms_dir=config.voms_dir, require_proxy=True)
     try:
         identity = verify_chain([certificate.public_bytes(Encoding.DER) for certificate in chain], options)
@@ -57,3 +84,4 @@ def check_proxy(chain: Sequence[x509.Certificate], key: PrivateKey, owner_dn: st
     if identity.dn != owner_dn:
         text = f"The service sent a proxy of {identity.dn} for a job of {owner_dn}; it was not used."
         raise ProxyRefused(refuse(Reason.DELEGATION_WRONG_OWNER, text))
+    return identity

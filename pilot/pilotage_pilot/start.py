@@ -11,6 +11,7 @@ from pilotage.reasons import Reason
 from pilotage.x509.keys import KeyKind
 from pilotage.x509.pool import KeyPool
 from pilotage_pilot.agent import GENERAL, NO_PROXY, Agent
+from pilotage_pilot.attributes import check_servers
 from pilotage_pilot.config import PilotConfig, load_config
 from pilotage_pilot.identity import PilotIdentity
 from pilotage_pilot.logs import start_logging
@@ -28,6 +29,8 @@ def start(path: Path, *, probe_only: bool) -> int:
     """Run a pilot by its configuration file and return the exit code."""
     try:
         config = load_config(path)
+        if config.voms:
+            check_servers(config.voms)
         with Workspace(config.workdir) as workspace:
             start_logging(config.workdir / config.log_file if config.log_file else None)
             workspace.sweep()

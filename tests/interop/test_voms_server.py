@@ -16,7 +16,11 @@ from pilotage.voms.requests import NO_DELEGATION, legacy_request, make_request, 
 from pilotage.voms.tls import Deadline, client_context, connect
 from pilotage.voms.vomses import parse_vomses
 from pilotage.x509.files import LocalIdentity, load_identity, write_proxy
-from pilotage.x509.proxies import end_entity
+from pilotage.x509.keys import KeyKind, make_key
+from pilotage.x509.proxies import end_entity, sign_proxy
+from pilotage_pilot.attributes import with_attributes
+from pilotage_pilot.config import PilotConfig, VomsConfig
+from pilotage_pilot.proxies import check_proxy
 from support.real_voms import PORT, RealVoms, why_not
 
 pytestmark = [pytest.mark.interop, pytest.mark.root]
@@ -128,6 +132,27 @@ def test_a_plain_proxy_is_extended_and_believed_by_everybody(rig: Rig, tmp_path:
     who = pilotage_helper.verify_pem(proxy.read_bytes(), options)
     assert (who.dn, who.vo, who.fqans[0]) == (rig.person.dn, "demo", PILOT)
     assert set(who.fqans) == {PILOT, "/demo", "/demo/sub"}
+
+
+def test_a_pilot_adds_attributes_to_a_proxy_that_the_service_would_send(rig: Rig, tmp_path: Path) -> None:
+    """The proxy asks for itself: nobody's end-entity key is on a worker node."""
+    stored = load_identity(rig.grid.plain_proxy(rig.person, tmp_path / "stored"))
+    key, new_key = make_key(KeyKind.RSA_2048), make_key(KeyKind.RSA_2048)
+    now = datetime.datetime.now(datetime.UTC)
+    life = datetime.timedelta(hours=2)
+    sent = sign_proxy(stored.chain, stored.key, key.public_key(), lifetime=life, now=now)
+    vomses = tmp_path / "vomses"
+    vomses.write_text(rig.voms.vomses_line)
+    voms = VomsConfig("demo", (ANALYSIS, PILOT), vomses)
+    config = PilotConfig("localhost:1", rig.grid.ca_dir, tmp_path, tmp_path, "TOY", voms_dir=rig.grid.voms_dir)
+    chain = rig.voms.inside(lambda: with_attributes((sent, *stored.chain), key, new_key, config, voms))
+    assert chain[1:] == (sent, *stored.chain)
+    assert chain[0].public_key() == new_key.public_key()
+    who = check_proxy(chain, new_key, rig.person.dn, config)
+    assert (who.dn, who.vo, who.fqans[:2]) == (rig.person.dn, "demo", (ANALYSIS, PILOT))
+    refused = VomsConfig("demo", (ANALYSIS, "/demo/Role=admin"), vomses)
+    with pytest.raises(PilotageError, match="VOMS_SERVER_REFUSED"):
+        rig.voms.inside(lambda: with_attributes((sent, *stored.chain), key, new_key, config, refused))
 
 
 def test_a_proxy_that_has_some_attributes_gets_no_others(rig: Rig) -> None:

@@ -114,7 +114,8 @@ class PilotRig:
     def start(self, name: str = "wn1", arguments: Sequence[str] = (), **changes: object) -> Pilot:
         """Start a pilot by the pilot's account."""
         config = self._root / f"{name}.toml"
-        config.write_text(as_toml({"x": self.settings(name, **changes)}).removeprefix("[x]\n"))
+        tables = {key: changes.pop(key) for key, value in list(changes.items()) if isinstance(value, dict)}
+        config.write_text(as_toml({"x": self.settings(name, **changes), **tables}).removeprefix("[x]\n"))  # type: ignore[dict-item]
         workdir = self._root / name
         if not workdir.exists():
             workdir.mkdir(mode=0o700)

@@ -14,6 +14,7 @@ from pilotage_pilot.config import load_config
 from pilotage_pilot.lease import Lease
 from pilotage_pilot.logs import FORMAT, OneLine
 from pilotage_pilot.retry import Delays, retry
+from pilotage_pilot.start import start
 from pilotage_pilot.workspace import Workspace
 
 GOOD = 'server = "grid.example.org:7643"\nca_dir = "/c"\nproxy = "/p"\nworkdir = "/w"\nsite = "TOY"\n'
@@ -44,6 +45,11 @@ def test_a_short_file_is_enough(tmp_path: Path) -> None:
         (GOOD.replace('"/w"', '"w"'), "workdir"),
         (GOOD.replace('"TOY"', '"a b"'), "site"),
         (GOOD + "max_log_bytes = 0\n", "max_log_bytes"),
+        (GOOD + '[voms]\nvo = "demo"\n', "voms needs voms_dir"),
+        (GOOD + 'voms_dir = "/v"\n[voms]\nvo = "demo"\nfqans = ["/other/Role=x"]\n', "voms"),
+        (GOOD + 'voms_dir = "/v"\n[voms]\nvo = "a b"\n', "voms"),
+        (GOOD + 'voms_dir = "/v"\n[voms]\nvo = "demo"\nvomses = "here"\n', "voms.vomses"),
+        (GOOD + 'voms_dir = "/v"\n[voms]\nvo = "demo"\nfqan = "/demo"\n', "fqan"),
         ("= 1\n", "pilot.toml"),
     ],
 )
@@ -51,6 +57,16 @@ def test_a_wrong_file_is_refused_and_the_place_is_named(tmp_path: Path, text: st
     with pytest.raises(ConfigError) as caught:
         load_config(written(tmp_path, text))
     assert says in caught.value.message
+
+
+def test_a_pilot_whose_vo_has_no_server_does_not_begin(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    vomses = tmp_path / "vomses"
+    vomses.write_text('"other" "localhost" "15000" "/CN=voms" "other"\n')
+    good = GOOD.replace('"/w"', f'"{tmp_path}/work"') + 'voms_dir = "/v"\n'
+    config = written(tmp_path, f'{good}[voms]\nvo = "demo"\nvomses = "{vomses}"\n')
+    assert start(config, probe_only=True) == 2
+    assert "VOMSES_NOT_FOUND" in caplog.text
+    assert not (tmp_path / "work").exists()
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
