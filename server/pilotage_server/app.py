@@ -28,6 +28,7 @@ from pilotage_server.credentials.ledger import Ledger
 from pilotage_server.credentials.links import Links
 from pilotage_server.credentials.sealing import Sealer
 from pilotage_server.credentials.service_keys import ServiceKeys
+from pilotage_server.exposition import Census, Exposition, Files
 from pilotage_server.gateway.gateway import Gateway
 from pilotage_server.gateway.tls import Context
 from pilotage_server.jobs import (
@@ -92,6 +93,8 @@ class App:
         self.port = 0
         self.mutual_port = 0
         self.gateway_port = 0
+        self.metrics_port = 0
+        self._exposition: Exposition | None = None
         self._tasks: list[asyncio.Task[None]] = []
         configuration.check_files(config)
         prepare_state(config)
@@ -205,6 +208,10 @@ class App:
             self.mutual_port = self._server.listen_mutual(self.config.server.listen_mutual)
         if self._gateway is not None:
             self.gateway_port = await self._gateway.start(*configuration.split_address(self.config.gateway.listen))
+        if self.config.metrics.port is not None:
+            census = Census(self._databases, self.clock, asyncio.get_running_loop())
+            self._exposition = Exposition((census, Files(self.config)))
+            self.metrics_port = self._exposition.listen(self.config.metrics.address, self.config.metrics.port)
         if not await self._health.look():
             raise refuse(Reason.STORE_UNAVAILABLE)
         await self._server.start()
@@ -213,11 +220,15 @@ class App:
         self._spawn(self._keep_house(), "housekeeping")
         self._spawn(self._check_credentials(), "credential checks")
         ports = {"port": self.port, "mutual_port": self.mutual_port, "gateway_port": self.gateway_port}
+        if self._exposition is not None:
+            ports["metrics_port"] = self.metrics_port
         log.info("serving", **ports, audience=self.config.server.audience)
 
     async def close(self, grace_seconds: float = GRACE_SECONDS) -> None:
         """Let running calls end, then close what they used."""
         log.info("stopping")
+        if self._exposition is not None:
+            await self._exposition.close()
         await self._health.close()
         self._notices.close()
         await self._server.stop(grace_seconds)

@@ -84,6 +84,13 @@ class GatewaySection(GatewayRules, Section, frozen=True, forbid_unknown_fields=T
     listen: str = ""
 
 
+class MetricsSection(Section, frozen=True, kw_only=True):
+    """The port for Prometheus; without `port` there is none. 0 is any that is free."""
+
+    port: int | None = None
+    address: str = "127.0.0.1"
+
+
 class Config(Section, frozen=True, kw_only=True):
     """The whole file."""
 
@@ -95,6 +102,7 @@ class Config(Section, frozen=True, kw_only=True):
     abuse: AbuseSection = AbuseSection()
     pkcs11: Pkcs11Section | None = None
     gateway: GatewaySection = GatewaySection()
+    metrics: MetricsSection = MetricsSection()
 
     def policy(self) -> Policy:
         """Return who has which role."""
@@ -162,6 +170,12 @@ def _mistakes(config: Config) -> list[str]:
                 split_address(address)
             except ValueError:
                 found.append(f"{name}: {address!r} is not ADDRESS:PORT")
+    if not 0 <= (config.metrics.port or 0) <= 65535:
+        found.append(f"metrics.port: {config.metrics.port} is not a port")
+    try:
+        ipaddress.ip_address(config.metrics.address)
+    except ValueError:
+        found.append(f"metrics.address: {config.metrics.address!r} is not an IP address")
     if not config.server.audience:
         found.append("server.audience: it must not be empty")
     for name in ("state_dir", "host_cert", "host_key", "ca_dir", "voms_dir"):

@@ -46,6 +46,7 @@ def test_a_small_configuration_has_the_documented_defaults() -> None:
     assert (config.leases.sent_seconds, config.leases.lease_seconds, config.leases.heartbeat_seconds) == (90, 180, 20)
     assert config.credentials.issue_seconds == 12 * 3600
     assert not config.credentials.issue_limited
+    assert (config.metrics.port, config.metrics.address) == (None, "127.0.0.1")
 
 
 def test_sections_change_what_they_name_and_nothing_else() -> None:
@@ -78,6 +79,9 @@ def test_sections_change_what_they_name_and_nothing_else() -> None:
         ("[roles]", '[gateway]\nlisten = "7512"\n[roles]', "gateway.listen"),
         ("[roles]", '[gateway]\ntrusted_retrievers = "*"\n[roles]', "$.gateway.trusted_retrievers"),
         ("[roles]", '[gateway]\ntrusted_retriever = ["*"]\n[roles]', "trusted_retriever"),
+        ("[roles]", "[metrics]\nport = 70000\n[roles]", "metrics.port"),
+        ("[roles]", "[metrics]\nport = -1\n[roles]", "metrics.port"),
+        ("[roles]", '[metrics]\naddress = "localhost"\n[roles]', "metrics.address"),
         ("[roles]", "[gateway]\nmax_usernames = 0\n[roles]", "gateway.max_usernames"),
         (
             "[roles]",

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 from pilotage.errors import PilotageError, refuse
 from pilotage.reasons import Reason
+from pilotage_server import metrics
 from pilotage_server.clock import Clock
 from pilotage_server.credentials.abuse import AbuseLimits
 from pilotage_server.credentials.ledger import Ledger, Note, by
@@ -119,6 +120,7 @@ class Bans:
         """Count a bad token, within the transaction of its audit row; ban at the threshold."""
         if error.reason not in BAD_TOKEN:
             return
+        note.then(metrics.STRIKES.labels(error.reason.name).inc)
         now, key = self._clock(), caller.thumbprint.hex()
         of_key, of_dn = store.strike(connection, caller.dn, key, now, self._since(now))
         for count, most, banned_key in (

@@ -13,6 +13,7 @@ import structlog
 
 from pilotage.errors import PilotageError, refuse
 from pilotage.reasons import Reason
+from pilotage_server import metrics
 from pilotage_server.clock import Clock
 from pilotage_server.credentials.abuse import AbuseLimits
 from pilotage_server.credentials.anchor import AnchorFile
@@ -157,6 +158,8 @@ class Ledger:
             _tell(entry, None)
         elif error.reason is not Reason.RATE_LIMITED or self._is_news(caller, entry.act.value):
             await self._write_refusal(entry, caller, error)
+        else:
+            _count(entry)
 
     async def _write_refusal(self, entry: Entry, caller: Principal, error: PilotageError) -> None:
         def write(connection: sqlite3.Connection, note: Note) -> None:
@@ -237,7 +240,8 @@ def by(
 
 
 def _tell(entry: Entry, head: Head | None) -> None:
-    """Write the line of one entry; without a place in the chain, say so."""
+    """Write the line of one entry, and count it; without a place in the chain, say so."""
+    _count(entry)
     line = {
         "dn": entry.actor_dn,
         "key": entry.actor_key,
@@ -252,3 +256,7 @@ def _tell(entry: Entry, head: Head | None) -> None:
     place = {"seq": head.seq, "digest": head.digest.hex()} if head else {"unrecorded": True}
     say = log.info if entry.act in QUIET and head else log.warning
     say(entry.act.value, **{name: value for name, value in line.items() if value}, **place)
+
+
+def _count(entry: Entry) -> None:
+    metrics.ACTS.labels(entry.act.value, entry.reason).inc()

@@ -7,6 +7,7 @@ import structlog
 
 from pilotage.errors import PilotageError
 from pilotage.reasons import Reason
+from pilotage_server import metrics
 from pilotage_server.clock import Clock
 from pilotage_server.jobs.broker import Broker
 from pilotage_server.jobs.moves import Moves
@@ -68,15 +69,16 @@ class LeaseProxies:
 
         def write(connection: sqlite3.Connection) -> None:
             moves = Moves(connection, self._broker, changes, "server", now)
-            note_failed_renewal(moves, lease_id, error.reason, error.message)
+            note_failed_renewal(moves, lease_id, error.reason, error.message, told_by="server")
 
         await self._database.write(write, committed=lambda _: self._notices.tell(changes))
 
 
-def note_failed_renewal(moves: Moves, lease_id: str, reason: Reason, message: str) -> None:
+def note_failed_renewal(moves: Moves, lease_id: str, reason: Reason, message: str, *, told_by: str) -> None:
     """Note why a live lease's proxy was not renewed, with the event for its owner, and plan the next try.
 
-    `reason` and `message` are CredentialService's or the pilot's. Nothing is noted of a lease without a proxy.
+    `reason` and `message` are CredentialService's (`told_by` "server") or the pilot's. Of a lease without a proxy
+    nothing is noted.
     """
     proxy = lease_credentials.proxy(moves.connection, lease_id)
     if proxy is None:
@@ -90,4 +92,10 @@ def note_failed_renewal(moves: Moves, lease_id: str, reason: Reason, message: st
         ends = from_microseconds(proxy.expire_us)
         text = f"The proxy was not renewed, and ends at {ends:%Y-%m-%d %H:%M} UTC. {message}"
         moves.note(row, reason, text)
-    log.warning("proxy renewal failed", lease=lease_id, job=row.job_id, reason=reason.name, message=message)
+
+    def tell() -> None:
+        metrics.RENEWALS_FAILED.labels(told_by, reason.name).inc()
+        names = {"lease": lease_id, "job": row.job_id, "told_by": told_by}
+        log.warning("proxy renewal failed", **names, reason=reason.name, message=message)
+
+    moves.then(tell)

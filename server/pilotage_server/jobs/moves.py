@@ -2,6 +2,7 @@
 
 import datetime
 import sqlite3
+from collections.abc import Callable
 
 import msgspec
 
@@ -69,6 +70,7 @@ class Moves:
         )
         moved = jobs.move(self.connection, row, after, Note(self._actor, self.now, why.reason, why.message))
         self._changes.jobs.add(row.job_id)
+        self._changes.moves.append((state, why.reason))
         if state is JobState.ACTIVATED:
             self._changes.offered.append(self._broker.requirements(self.connection, row.class_id))
         return moved
@@ -78,6 +80,10 @@ class Moves:
         for state in FORWARD[FORWARD.index(row.state) + 1 : FORWARD.index(phase) + 1]:
             row = self.move(row, state, lease_id=lease.lease_id)
         return row
+
+    def then(self, action: Callable[[], object]) -> None:
+        """Do something once it all is durable, on the event loop."""
+        self._changes.then.append(action)
 
     def note(self, row: JobRow, reason: Reason, message: str) -> None:
         """Write down something that happened to a job without moving it."""
@@ -96,6 +102,7 @@ class Moves:
             why, tries = _without_credential(row, lease), row.tries
         leases.end(self.connection, lease.lease_id, now=self.now, result=result, end_state=why.state)
         self._settle(row, lease)
+        self._changes.ended.append((result.outcome, result.reason))
         return self.move(row, why.state, why, tries=tries, result_attempt=lease.attempt)
 
     def give_back(self, row: JobRow, lease: LeaseRow, why: Verdict) -> JobRow:

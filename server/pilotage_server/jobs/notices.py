@@ -9,6 +9,8 @@ import msgspec
 
 from pilotage.errors import refuse
 from pilotage.reasons import Reason
+from pilotage.states import JobState, Outcome
+from pilotage_server import metrics
 from pilotage_server.workload import Requirements
 
 KEEP_SECONDS = 3600.0
@@ -19,6 +21,11 @@ class Changes(msgspec.Struct):
 
     jobs: set[str] = msgspec.field(default_factory=set)
     offered: list[Requirements] = msgspec.field(default_factory=list)
+    moves: list[tuple[JobState, str]] = msgspec.field(default_factory=list)
+    """States that jobs went to, each with the reason."""
+    ended: list[tuple[Outcome, str]] = msgspec.field(default_factory=list)
+    then: list[Callable[[], object]] = msgspec.field(default_factory=list)
+    """What else is to be done then: a line of the log, say, which must not tell of what was undone."""
 
 
 class Bell:
@@ -96,11 +103,17 @@ class Notices:
         self._closed = False
 
     def tell(self, changes: Changes) -> None:
-        """Wake those whom these changes concern: every watcher, and one waiting pilot per offered job."""
+        """Wake those whom these changes concern, every watcher and one waiting pilot per offered job; and count."""
         for job_id in changes.jobs:
             self.job_changed(job_id)
         for requirements in changes.offered:
             self._call_one(requirements)
+        for state, reason in changes.moves:
+            metrics.JOB_MOVES.labels(state.label, reason).inc()
+        for outcome, reason in changes.ended:
+            metrics.ATTEMPTS_ENDED.labels(outcome.name.lower(), reason).inc()
+        for action in changes.then:
+            action()
 
     def job_changed(self, job_id: str) -> None:
         """Wake the watchers of a job."""

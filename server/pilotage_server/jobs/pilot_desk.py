@@ -220,7 +220,7 @@ class PilotDesk:
             uid=report.uid or lease.uid,
         )
         if failure := report.renewal_failure:
-            note_failed_renewal(moves, lease.lease_id, Reason[failure.reason], failure.message)
+            note_failed_renewal(moves, lease.lease_id, Reason[failure.reason], failure.message, told_by="pilot")
         if row.cancel_requested:
             return Answer(lease.lease_id, Order.KILL, expire, Reason.CANCELLED_BY_OWNER.name)
         if lease.stop_reason:
@@ -321,7 +321,8 @@ class PilotDesk:
         for lease in over:
             row = jobs.by_seq(moves.connection, lease.job_seq)
             moves.end(row, lease, _lost(moves.connection, lease, Reason.PILOT_LOST.row.text))
-            log.warning("lease lost", lease=lease.lease_id, job=row.job_id, pilot=lease.pilot_id)
+            names = {"lease": lease.lease_id, "job": row.job_id, "pilot": lease.pilot_id}
+            moves.then(functools.partial(log.warning, "lease lost", **names))
         return len(over)
 
 

@@ -3,6 +3,7 @@
 from pilotage.errors import refuse
 from pilotage.reasons import Reason
 from pilotage.v1 import auth_pb2, auth_pb2_grpc
+from pilotage_server import metrics
 from pilotage_server.auth.current import principal
 from pilotage_server.auth.login import LoginDesk, SignatureAlgorithm
 from pilotage_server.auth.policy import Policy
@@ -27,11 +28,12 @@ class AuthServicer(auth_pb2_grpc.AuthServiceServicer):
 
     async def Login(self, request: auth_pb2.LoginRequest, context: Context) -> auth_pb2.LoginResponse:
         """Open a session."""
-        try:
-            algorithm = SignatureAlgorithm(request.algorithm)
-        except ValueError as error:
-            raise refuse(Reason.SIGNATURE_INVALID, "The signature algorithm is not one that is known.") from error
-        session = await self._desk.login(request.chain, request.challenge, request.signature, algorithm)
+        with metrics.outcomes(metrics.LOGINS):
+            try:
+                algorithm = SignatureAlgorithm(request.algorithm)
+            except ValueError as error:
+                raise refuse(Reason.SIGNATURE_INVALID, "The signature algorithm is not one that is known.") from error
+            session = await self._desk.login(request.chain, request.challenge, request.signature, algorithm)
         return auth_pb2.LoginResponse(
             session_token=session.token.reveal_text(),
             expire_time=timestamp(session.expire_time),

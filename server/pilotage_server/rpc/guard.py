@@ -19,6 +19,7 @@ import structlog
 from pilotage.errors import PilotageError, refuse
 from pilotage.reasons import Reason
 from pilotage.secret import Secret
+from pilotage_server import metrics
 from pilotage_server.auth.current import set_principal
 from pilotage_server.auth.mutual import Peers
 from pilotage_server.auth.policy import Policy
@@ -167,12 +168,14 @@ class Guard(grpc.aio.ServerInterceptor):
             log.error("fault", method=method, fault=fault(error))
         finally:
             set_principal(None)
+            took = time.perf_counter() - began
+            metrics.call(method, outcome, took)
             log.info(
                 "call",
                 method=method,
                 principal=caller.dn if caller else "",
                 reason=outcome,
-                ms=round((time.perf_counter() - began) * 1000, 2),
+                ms=round(took * 1000, 2),
                 peer=context.peer(),
             )
         if refusal is not None:
