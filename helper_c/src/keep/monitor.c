@@ -20,6 +20,7 @@
 #include "keep/share.h"
 #include "keep/slot.h"
 #include "keep/tell.h"
+#include "privsep/switch.h"
 
 static void
 become_monitor(struct run *run)
@@ -94,6 +95,11 @@ monitor(struct run *run)
 	enum pil_reason reason;
 
 	become_monitor(run);
+	owner_begin(run);
+	/* The mapper is the last program of root's; it gives up its own. */
+	if (switch_bound() == -1)
+		refuse(run, PIL_SWITCH_FAILED, "bounding set: %s",
+		    strerror(errno));
 	owner_identify(run);
 	if (run->options.verb != VERB_MAP &&
 	    (reason = slot_begin(run, detail)) != PIL_OK)

@@ -36,8 +36,8 @@ ask(struct run *run, const struct proxy *proxy, struct pil_record *record)
  * done while the verifier works. Until it is asked it only reads the site's
  * configuration; a refusal ends it.
  */
-static void
-begin_mapper(struct run *run)
+void
+owner_begin(struct run *run)
 {
 	char detail[PIL_DETAIL_SIZE];
 	enum pil_reason reason;
@@ -54,7 +54,6 @@ owner_identify(struct run *run)
 	char detail[PIL_DETAIL_SIZE];
 	enum pil_reason reason;
 
-	begin_mapper(run);
 	ask(run, &run->proxy, &run->record);
 	reason = bounds_owner(run->caller, &run->record.who, detail);
 	if (reason != PIL_OK)

@@ -4,6 +4,8 @@
 
 #include "keep/run.h"
 
+/* Start the mapper, which is root's, before the owner is known; or refuse. */
+void	owner_begin(struct run *);
 /* Fill in the owner, within the caller's bounds, or refuse. */
 void	owner_identify(struct run *);
 /* Fill in the account, or refuse; verb map ends here. */

@@ -126,6 +126,7 @@ main(int argc, char **argv)
 	if (chdir("/") == -1 || setpgid(0, 0) == -1 ||
 	    prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == -1)
 		refuse(&run, PIL_HELPER_SYSTEM, "monitor: %s", strerror(errno));
+	owner_begin(&run);
 	owner_identify(&run);
 	owner_map(&run);
 	check_bounds(&run);

@@ -43,16 +43,24 @@ switch_has_capabilities(void)
 }
 
 /* The bounding set goes first: dropping from it needs CAP_SETPCAP. */
-static int
-drop_bounding_set(void)
+int
+switch_bound(void)
 {
+	/* What is forked afterwards has this and the empty set alike. */
+	static int bound;
 	unsigned long cap;
 
+	if (bound)
+		return 0;
 	if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) == -1)
 		return -1;
 	for (cap = 0; cap < 64; cap++)
-		if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) == -1)
-			return errno == EINVAL && cap > 0 ? 0 : -1;
+		if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) == -1) {
+			if (errno != EINVAL || cap == 0)
+				return -1;
+			break;
+		}
+	bound = 1;
 	return 0;
 }
 
@@ -135,7 +143,7 @@ same_groups(const gid_t *groups, size_t n)
 int
 switch_to(const struct ids *to, const gid_t *groups, size_t ngroups)
 {
-	if (drop_bounding_set() == -1 || setgroups(ngroups, groups) == -1 ||
+	if (switch_bound() == -1 || setgroups(ngroups, groups) == -1 ||
 	    setresgid(to->gid, to->gid, to->gid) == -1 ||
 	    setresuid(to->uid, to->uid, to->uid) == -1 ||
 	    drop_capabilities() == -1)
@@ -148,7 +156,7 @@ switch_to(const struct ids *to, const gid_t *groups, size_t ngroups)
 int
 switch_to_caller(const struct ids *to)
 {
-	if (geteuid() == 0 && to->uid != 0 && drop_bounding_set() == -1)
+	if (geteuid() == 0 && to->uid != 0 && switch_bound() == -1)
 		return -1;
 	if (setresgid(to->gid, to->gid, to->gid) == -1 ||
 	    setresuid(to->uid, to->uid, to->uid) == -1)
@@ -210,7 +218,7 @@ switch_to_killer(const struct ids *target)
 	const uid_t own = KILLER_BASE + (uid_t)getpid();
 	uid_t r, e, s;
 
-	if (drop_bounding_set() == -1 || setgroups(0, NULL) == -1 ||
+	if (switch_bound() == -1 || setgroups(0, NULL) == -1 ||
 	    setresgid(target->gid, target->gid, target->gid) == -1 ||
 	    setresuid(own, target->uid, own) == -1 ||
 	    drop_capabilities() == -1 || getresuid(&r, &e, &s) == -1)

@@ -8,6 +8,11 @@
 int	switch_to(const struct ids *, const gid_t *groups, size_t ngroups);
 /* The same to the caller, whose groups the process still has. */
 int	switch_to_caller(const struct ids *);
+/*
+ * Nothing that is executed from here on gets a capability, root's programs
+ * neither: ambient and bounding set are emptied. What this process has it keeps.
+ */
+int	switch_bound(void);
 /* Effective ids only, while the proxies are opened; and back to root's. */
 int	switch_effective(const struct ids *);
 /* All three uids and gids root's: the caller cannot signal us any more. */
