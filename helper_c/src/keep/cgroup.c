@@ -49,60 +49,62 @@ has_word(const char *list, const char *word)
 	return 0;
 }
 
-/* A line of mountinfo: the mount point, and which group is its root. */
-static int
-take_mount(const char *line, enum tree tree, char *root, char *point)
+/* Where the kernel says the trees are, each file read once for all of them. */
+static struct {
+	char	*root, *point;	/* the group that is mounted, and where */
+	char	*own;		/* the group that we were started in */
+} places[NTREES];
+
+/* A line of mountinfo; names with a blank are escaped there, we want none. */
+static void
+take_mount(const char *line, enum tree tree)
 {
 	const char *type = strstr(line, tree == TREE_UNIFIED ?
 	    " - cgroup2 " : " - cgroup ");
 
-	if (type == NULL || (tree != TREE_UNIFIED &&
-	    !has_word(strrchr(type, ' ') + 1, bound_controller(tree))))
-		return 0;
-	/* Names with a blank are escaped there; we want none. */
-	return sscanf(line, "%*u %*u %*u:%*u %4095s %4095s", root, point) == 2 &&
-	    strchr(point, '\\') == NULL;
+	if (places[tree].point == NULL && type != NULL &&
+	    (tree == TREE_UNIFIED ||
+	    has_word(strrchr(type, ' ') + 1, bound_controller(tree))) &&
+	    (sscanf(line, "%*u %*u %*u:%*u %ms %ms", &places[tree].root,
+	    &places[tree].point) != 2 ||
+	    strchr(places[tree].point, '\\') != NULL))
+		places[tree].point = NULL;
 }
 
-/* A line of /proc/self/cgroup: the group that we were started in. */
-static int
-take_own(const char *line, enum tree tree, char *own, char *unused)
+/* A line of /proc/self/cgroup; "/.." is outside the cgroup namespace. */
+static void
+take_own(const char *line, enum tree tree)
 {
 	const char *names = strchr(line, ':'), *path;
 	char list[256];
 
-	(void)unused;
-	if (names == NULL || (path = strchr(++names, ':')) == NULL ||
+	if (places[tree].own != NULL || names == NULL ||
+	    (path = strchr(++names, ':')) == NULL ||
 	    path - names >= (ptrdiff_t)sizeof(list))
-		return 0;
+		return;
 	(void)snprintf(list, sizeof(list), "%.*s\n", (int)(path - names),
 	    names);
-	if (tree == TREE_UNIFIED ? strncmp(line, "0::", 3) != 0 :
-	    !has_word(list, bound_controller(tree)))
-		return 0;
-	(void)snprintf(own, PATH_MAX, "%.*s", (int)strcspn(path + 1, "\n"),
-	    path + 1);
-	/* "/.." is a group outside the cgroup namespace. */
-	return strstr(own, "/..") == NULL;
+	if ((tree == TREE_UNIFIED ? strncmp(line, "0::", 3) == 0 :
+	    has_word(list, bound_controller(tree))) &&
+	    strstr(path, "/..") == NULL)
+		places[tree].own = strndup(path + 1, strcspn(path + 1, "\n"));
 }
 
-static int
-find(const char *file, enum tree tree, int (*take)(const char *, enum tree,
-    char *, char *), char *first, char *second)
+static void
+read_lines(const char *file, void (*take)(const char *, enum tree))
 {
-	char *line = NULL;
-	size_t room = 0;
-	int found = 0;
 	FILE *lines = fopen(file, "re");
+	char *line = NULL;
+	enum tree tree;
+	size_t room = 0;
 
 	if (lines == NULL)
-		return -1;
-	while (!found && getline(&line, &room, lines) != -1)
-		found = strlen(line) < PATH_MAX &&
-		    take(line, tree, first, second);
+		return;
+	while (getline(&line, &room, lines) != -1)
+		for (tree = 0; tree < NTREES && strlen(line) < PATH_MAX; tree++)
+			take(line, tree);
 	free(line);
 	(void)fclose(lines);
-	return found ? 0 : -1;
 }
 
 static int
@@ -125,27 +127,22 @@ open_group(enum tree tree, const char *path)
 static int
 parent_path(const struct run *run, enum tree tree, char *path, size_t size)
 {
-	char root[PATH_MAX], point[PATH_MAX], own[PATH_MAX];
-	const char *below = own;
+	const char *root = places[tree].root, *point = places[tree].point;
+	const char *below = places[tree].own;
 	size_t len;
 
-	if (find("/proc/self/mountinfo", tree, take_mount, root, point) == -1)
+	if (point != NULL && run->config.cgroup_parent != NULL)
+		below = run->config.cgroup_parent;
+	else if (point == NULL || below == NULL)
 		return -1;
-	if (run->config.cgroup_parent != NULL)
-		return snprintf(path, size, "%s%s", point,
-		    run->config.cgroup_parent) < (int)size ? 0 : -1;
-	if (find("/proc/self/cgroup", tree, take_own, own, NULL) == -1)
-		return -1;
-	if (strcmp(root, "/") != 0) {
-		len = strlen(root);
-		if (strncmp(own, root, len) != 0 ||
-		    (own[len] != '/' && own[len] != '\0'))
+	else if ((len = strlen(root)) > 1) {
+		if (strncmp(below, root, len) != 0 ||
+		    (below[len] != '/' && below[len] != '\0'))
 			return -1;
-		below = own + len;
+		below += len;
 	}
-	if (strcmp(below, "/") == 0)
-		below = "";
-	return snprintf(path, size, "%s%s", point, below) < (int)size ? 0 : -1;
+	return snprintf(path, size, "%s%s", point,
+	    strcmp(below, "/") != 0 ? below : "") < (int)size ? 0 : -1;
 }
 
 static int
@@ -227,6 +224,8 @@ cgroup_make(struct run *run, char *detail)
 	struct leaf *unified = &run->cgroup.leaf[TREE_UNIFIED];
 	enum tree tree;
 
+	read_lines("/proc/self/mountinfo", take_mount);
+	read_lines("/proc/self/cgroup", take_own);
 	if (run->config.cgroup != CGROUP_OFF &&
 	    make_leaf(run, TREE_UNIFIED, detail) == -1) {
 		(void)remove_leaf(unified);
