@@ -9,20 +9,30 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/text.h"
+#include "base/trusted.h"
 #include "keep/local.h"
 
 #define ENTRY_SIZE	65536
+#define FILE_MAX	(64 * 1024 * 1024)
 
-/* The first entry with this name or, when name is NULL, this uid. */
-static int
-find(const char *name, uid_t uid, struct passwd *pw)
+/*
+ * Read once, and searched in memory: reading an entry from a file asks the
+ * kernel where the file stands, which for thousands of accounts takes long.
+ */
+int
+local_find(const char *name, uid_t uid, struct passwd *pw)
 {
-	static char buf[ENTRY_SIZE];
-	FILE *file = fopen("/etc/passwd", "re");
+	static char buf[ENTRY_SIZE], *text;
+	static size_t len;
+	char detail[PIL_DETAIL_SIZE];
 	struct passwd *entry = NULL;
+	FILE *file;
 	int error;
 
-	if (file == NULL)
+	errno = EINVAL;
+	if ((text == NULL && pil_read_trusted("/etc/passwd", 1, FILE_MAX, &text,
+	    &len, detail) == -1) || (file = fmemopen(text, len, "r")) == NULL)
 		return -1;
 	while ((error = fgetpwent_r(file, pw, buf, sizeof(buf), &entry)) == 0)
 		if (name != NULL ? strcmp(entry->pw_name, name) == 0 :
@@ -37,7 +47,7 @@ int
 local_name(uid_t uid, char *name, size_t size)
 {
 	struct passwd pw;
-	int found = find(NULL, uid, &pw);
+	int found = local_find(NULL, uid, &pw);
 
 	if (found == 1 && strlen(pw.pw_name) < size)
 		(void)snprintf(name, size, "%s", pw.pw_name);
@@ -65,22 +75,10 @@ local_group(gid_t gid, char *name, size_t size)
 }
 
 int
-local_home(uid_t uid, char *home, size_t size)
-{
-	struct passwd pw;
-
-	if (find(NULL, uid, &pw) != 1 || pw.pw_dir[0] != '/' ||
-	    strlen(pw.pw_dir) >= size)
-		return -1;
-	(void)snprintf(home, size, "%s", pw.pw_dir);
-	return 0;
-}
-
-int
 local_ids(const char *name, struct ids *ids)
 {
 	struct passwd pw;
-	int found = find(name, 0, &pw);
+	int found = local_find(name, 0, &pw);
 
 	if (found == 1)
 		*ids = (struct ids){ pw.pw_uid, pw.pw_gid };

@@ -77,6 +77,7 @@ stay(struct run *run)
 {
 	static struct pil_mapping named;
 	struct pil_mapping *map = &run->map;
+	struct passwd pw;
 
 	named = *map;
 	run->named = &named;
@@ -85,9 +86,11 @@ stay(struct run *run)
 	map->gid = run->pilot.gid;
 	(void)snprintf(map->account, sizeof(map->account), "%s",
 	    run->caller_name);
-	if (local_home(run->pilot.uid, map->home, sizeof(map->home)) == -1)
+	if (local_find(NULL, run->pilot.uid, &pw) != 1 ||
+	    pw.pw_dir[0] != '/' || strlen(pw.pw_dir) >= sizeof(map->home))
 		refuse(run, PIL_HOME_UNUSABLE, "%s has no home in /etc/passwd",
 		    run->caller_name);
+	(void)snprintf(map->home, sizeof(map->home), "%s", pw.pw_dir);
 }
 
 /* There are no records of runs, so none of one that died; nor any by name. */
