@@ -23,7 +23,7 @@ dev: $(BIN)/.ready ## make build/venv with everything a contributor needs
 
 # Editable, without isolation, so that stubs and the cffi module are built in place with the same tools.
 $(BIN)/.ready: pyproject.toml setup.py deploy/requirements $(wildcard protos/pilotage/v1/*.proto) \
-		$(wildcard helper_c/include/pilotage/*.h helper_c/src/base/*.c helper_c/src/verify/* helper_c/src/map/* helper_c/python/*.py)
+		$(wildcard helper_c/include/pilotage/*.h helper_c/src/base/*.c helper_c/src/verify/* helper_c/src/cache/* helper_c/src/map/* helper_c/python/*.py)
 	@deploy/install-packages test
 	@umask 022 && deploy/requirements $(VENV)
 	@umask 022 && PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pip install -q --no-build-isolation --no-deps -e .

@@ -52,6 +52,23 @@ ffi.cdef("""
     int pil_verify_der(const struct pil_verify_options *, const void *, size_t, struct pil_identity *);
     unsigned pil_namespaces_fault(const char *, size_t);
 
+    struct pil_cache;
+
+    struct pil_cache_state {
+        uint64_t hits;
+        uint64_t kept;
+        uint64_t changed;
+        uint64_t evicted;
+        uint64_t entries;
+        uint64_t bytes;
+    };
+
+    struct pil_cache *pil_cache_new(const struct pil_verify_options *, uint32_t, size_t);
+    void pil_cache_free(struct pil_cache *);
+    uint64_t pil_cache_find(struct pil_cache *, const void *, size_t, int64_t);
+    int pil_cache_verify(struct pil_cache *, const void *, size_t, int64_t, struct pil_identity *, uint64_t *);
+    void pil_cache_look(struct pil_cache *, struct pil_cache_state *);
+
     #define PIL_M_DRY_RUN 0x01
 
     struct pil_map_config {
@@ -138,6 +155,7 @@ ffi.set_source(
     #include <keep/bounds.h>
     #include <keep/config.h>
     #include <map/map.h>
+    #include <pilotage/cache.h>
     #include <pilotage/verify.h>
     """,
     libraries=["crypto"],

@@ -12,7 +12,7 @@ from pilotage.reasons import Reason
 from pilotage_helper._native import ffi, lib
 
 if TYPE_CHECKING:
-    from pilotage_helper._native import CIdentity
+    from pilotage_helper._native import CIdentity, COptions, Pointer
 
 
 class VerifyOptions(msgspec.Struct, frozen=True):
@@ -91,18 +91,30 @@ def namespaces_fault(text: bytes) -> int:
     return lib.pil_namespaces_fault(text, len(text))
 
 
-def _verify(data: bytes, options: VerifyOptions, at: datetime | None, *, is_pem: bool) -> Identity:
+def c_options(options: VerifyOptions) -> tuple["COptions", list["Pointer"]]:
+    """Return the options as the library takes them, and the strings that must live as long."""
     strings = [ffi.new("char[]", text) for text in _paths(options)]
     asked = ffi.new("struct pil_verify_options *")
     asked.ca_dir, asked.voms_dir, asked.host = (s if len(s) > 1 else ffi.NULL for s in strings)
-    asked.at = _seconds(at)
     asked.skew = options.skew_seconds
     asked.max_voms_seconds = options.max_voms_seconds
     asked.max_proxy_seconds = options.max_proxy_seconds
     asked.policy = options.policy
+    return asked, strings
+
+
+def _verify(data: bytes, options: VerifyOptions, at: datetime | None, *, is_pem: bool) -> Identity:
+    asked, strings = c_options(options)
+    asked.at = seconds(at)
     who = ffi.new("struct pil_identity *")
     call = lib.pil_verify_pem if is_pem else lib.pil_verify_der
     number = call(asked, data, len(data), who)
+    del strings
+    return answer(number, who)
+
+
+def answer(number: int, who: "CIdentity") -> Identity:
+    """Return who it is; raise VerifyError where the number is a reason."""
     if number:
         raise refuse(Reason(number), _text(who.detail))
     return _identity(who)
@@ -116,7 +128,7 @@ def _paths(options: VerifyOptions) -> tuple[bytes, bytes, bytes]:
     return texts
 
 
-def _seconds(at: datetime | None) -> int:
+def seconds(at: datetime | None) -> int:
     """Return Unix seconds; 0 tells the library to look at the clock."""
     if at is None:
         return 0

@@ -161,7 +161,7 @@ main(int argc, char **argv)
 	opt.ca_dir = argv[1];
 	opt.voms_dir = argument(argv[2]);
 	opt.host = argument(argv[3]);
-	opened = pil_open_dirs(&opt, 1, &dirs);
+	opened = pil_open_dirs(&opt, 1, NULL, &dirs);
 	/* OpenSSL starts before the filter, on nothing but its own tables. */
 	if (!start_openssl())
 		die("OpenSSL could not be started");

@@ -78,7 +78,7 @@ read_files(struct search *s, const X509_NAME *name)
 		if (!pil_hashed_name(name, suffix, file))
 			return pil_deny(s->v, PIL_VERIFY_INTERNAL,
 			    "a name could not be hashed");
-		got = pil_read_file(s->v->dirs.ca, file, 0, s->v->dirs.strict,
+		got = pil_read_file(&s->v->dirs, s->v->dirs.ca, file, 0,
 		    FILE_CAP, &text, &len);
 		if (got == 0)
 			return PIL_OK;
@@ -99,7 +99,7 @@ valid_now(const struct pil_verify *v, const X509 *x)
 
 	return pil_seconds(X509_get0_notBefore(x), &from) &&
 	    pil_seconds(X509_get0_notAfter(x), &until) &&
-	    from <= v->now + v->skew && until >= v->now - v->skew;
+	    pil_begun(v, from) && !pil_overdue(v, until);
 }
 
 /*

@@ -28,18 +28,36 @@ struct pil_key {
 	int		 count;
 };
 
+/*
+ * Somebody who wants to know on what an answer rests. `opened` hears of every
+ * open, before anything is read: fd is -1 and errno set where it failed, and
+ * errno must stay. From `from` on and before `until` no comparison with the
+ * time has another result.
+ */
+struct pil_watch {
+	void	(*opened)(struct pil_watch *, int dir, const char *name,
+		    int flags, int fd);
+	int64_t	 from;
+	int64_t	 until;
+};
+
 /* Directories that stay open for one verification. */
 struct pil_dirs {
-	int	 ca;
-	int	 voms;		/* -1: no VO is known */
-	int	 strict;	/* files must be root's and nobody else's to write */
+	int			 ca;
+	int			 voms;	/* -1: no VO is known */
+	int			 strict; /* files must be root's and nobody
+					  * else's to write */
+	struct pil_watch	*watch;	/* NULL: nobody */
 };
+
+/* The time of a verification; only clock.c can look into it. */
+struct pil_moment;
 
 struct pil_verify {
 	const struct pil_verify_options	*opt;
 	struct pil_identity		*who;
 	struct pil_dirs			 dirs;
-	int64_t				 now;
+	struct pil_moment		*moment;
 	int64_t				 skew;
 	STACK_OF(X509)			*certs;	/* the input, leaf first */
 	STACK_OF(X509)			*chain;	/* verified, leaf to root */
@@ -58,10 +76,13 @@ enum pil_use {
 enum pil_reason	pil_deny(struct pil_verify *, enum pil_reason,
 		    const char *, ...) __attribute__((format(printf, 3, 4)));
 enum pil_reason	pil_open_dirs(const struct pil_verify_options *, int,
-		    struct pil_dirs *);
+		    struct pil_watch *, struct pil_dirs *);
 void		pil_close_dirs(struct pil_dirs *);
 enum pil_reason	pil_verify_at(const struct pil_verify_options *,
 		    const struct pil_dirs *, int, const void *, size_t,
+		    struct pil_identity *);
+enum pil_reason	pil_verify_watched(const struct pil_verify_options *,
+		    struct pil_watch *, int, const void *, size_t,
 		    struct pil_identity *);
 
 /* library.c */
@@ -91,13 +112,24 @@ void		pil_name_show(const X509_NAME *, char [PIL_SHOW_SIZE]);
 int		pil_name_same(const X509_NAME *, const X509_NAME *);
 
 /* clock.c */
+int64_t			 pil_clock(void);
+struct pil_moment	*pil_moment_new(const struct pil_verify_options *,
+			    int64_t skew);
+void			 pil_moment_free(struct pil_moment *);
+void			 pil_moment_bounds(const struct pil_moment *,
+			    int64_t *, int64_t *);
+int			 pil_begun(const struct pil_verify *, int64_t);
+int			 pil_ended(const struct pil_verify *, int64_t);
+int			 pil_overdue(const struct pil_verify *, int64_t);
+long long		 pil_away(const struct pil_verify *, int64_t);
 int		pil_seconds(const ASN1_TIME *, int64_t *);
 int		pil_seconds_strict(const ASN1_TIME *, int64_t *);
 enum pil_reason	pil_check_times(struct pil_verify *, STACK_OF(X509) *, int);
 
 /* files.c */
-int		pil_read_file(int, const char *, int, int, size_t,
-		    unsigned char **, size_t *);
+int		pil_open_dir(const struct pil_dirs *, int, const char *, int);
+int		pil_read_file(const struct pil_dirs *, int, const char *, int,
+		    size_t, unsigned char **, size_t *);
 int		pil_hashed_name(const X509_NAME *, const char *, char [32]);
 
 /* anchors.c */

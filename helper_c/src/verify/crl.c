@@ -110,9 +110,9 @@ is_current(const struct pil_verify *v, X509_CRL *crl)
 	if (!pil_seconds(X509_CRL_get0_lastUpdate(crl), &from) ||
 	    !pil_seconds(X509_CRL_get0_nextUpdate(crl), &until))
 		return -1;
-	if (from > v->now + v->skew)
+	if (!pil_begun(v, from))
 		return -1;
-	return until >= v->now - v->skew;
+	return !pil_overdue(v, until);
 }
 
 static enum pil_reason
@@ -187,7 +187,7 @@ read_lists(struct verdict *d)
 		if (!pil_hashed_name(name, suffix, file))
 			return pil_deny(d->v, PIL_VERIFY_INTERNAL,
 			    "a name could not be hashed");
-		got = pil_read_file(d->v->dirs.ca, file, 0, d->v->dirs.strict,
+		got = pil_read_file(&d->v->dirs, d->v->dirs.ca, file, 0,
 		    FILE_CAP, &text, &len);
 		if (got == 0)
 			return PIL_OK;

@@ -1,6 +1,8 @@
 /*
- * Small files below a directory that is already open: opened once, judged on
- * the descriptor, read to the end with a cap.
+ * The one place where a verification opens anything: the directories, and
+ * small files below one that is already open, judged on the descriptor and
+ * read to the end with a cap. A cache learns here on what an answer rests, so
+ * no other file of the verifier may ask the file system.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -12,6 +14,36 @@
 #include <openssl/x509.h>
 
 #include "verify/core.h"
+
+static int
+open_below(const struct pil_dirs *dirs, int dir, const char *name, int flags)
+{
+	int fd = openat(dir, name, flags);
+
+	if (dirs->watch != NULL)
+		dirs->watch->opened(dirs->watch, dir, name, flags, fd);
+	return fd;
+}
+
+/* -1 and errno: ENOENT when there is none, EPERM when others may write it. */
+int
+pil_open_dir(const struct pil_dirs *dirs, int dir, const char *name, int flags)
+{
+	struct stat st;
+	int fd;
+
+	fd = open_below(dirs, dir, name,
+	    O_RDONLY | O_DIRECTORY | O_CLOEXEC | flags);
+	if (fd == -1)
+		return -1;
+	if (fstat(fd, &st) != 0 || (dirs->strict && (st.st_uid != 0 ||
+	    (st.st_mode & (S_IWGRP | S_IWOTH)) != 0))) {
+		(void)close(fd);
+		errno = EPERM;
+		return -1;
+	}
+	return fd;
+}
 
 static int
 trustworthy(const struct stat *st, int strict)
@@ -48,19 +80,19 @@ read_all(int fd, unsigned char *buffer, size_t size, size_t *len)
  * link hashes to files, .lsc files are never links.
  */
 int
-pil_read_file(int dir, const char *name, int flags, int strict, size_t cap,
-    unsigned char **out, size_t *len)
+pil_read_file(const struct pil_dirs *dirs, int dir, const char *name,
+    int flags, size_t cap, unsigned char **out, size_t *len)
 {
 	unsigned char *buffer = NULL;
 	struct stat st;
 	size_t size;
 	int fd, good = 0;
 
-	fd = openat(dir, name,
+	fd = open_below(dirs, dir, name,
 	    O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK | flags);
 	if (fd == -1)
 		return errno == ENOENT ? 0 : -1;
-	if (fstat(fd, &st) == 0 && trustworthy(&st, strict) &&
+	if (fstat(fd, &st) == 0 && trustworthy(&st, dirs->strict) &&
 	    st.st_size >= 0 && (size_t)st.st_size <= cap) {
 		size = (size_t)st.st_size + 1;
 		buffer = OPENSSL_malloc(size);

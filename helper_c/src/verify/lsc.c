@@ -148,8 +148,8 @@ pil_check_lsc(struct pil_verify *v, struct pil_ac *a)
 	int got;
 
 	(void)snprintf(file, sizeof(file), "%s.lsc", a->server);
-	got = pil_read_file(a->vo_dir, file, O_NOFOLLOW, v->dirs.strict,
-	    FILE_CAP, &text, &len);
+	got = pil_read_file(&v->dirs, a->vo_dir, file, O_NOFOLLOW, FILE_CAP,
+	    &text, &len);
 	if (got == 0)
 		return pil_deny(v, PIL_VOMS_LSC_MISSING,
 		    "there is no %.60s/%.100s.lsc", a->vo, a->server);

@@ -337,11 +337,11 @@ ask_file(struct pil_verify *v, const X509 *of, const char *issuer,
 	    "a name could not be hashed");
 	if (*reason != PIL_OK)
 		return -1;
-	got = pil_read_file(v->dirs.ca, file, 0, v->dirs.strict, FILE_CAP,
-	    &text, &len);
+	got = pil_read_file(&v->dirs, v->dirs.ca, file, 0, FILE_CAP, &text,
+	    &len);
 	/* A link that leads nowhere is a rule that was lost, not none. */
-	if (got == 0 && (got = pil_read_file(v->dirs.ca, file, O_NOFOLLOW,
-	    v->dirs.strict, FILE_CAP, &text, &len)) == 0)
+	if (got == 0 && (got = pil_read_file(&v->dirs, v->dirs.ca, file,
+	    O_NOFOLLOW, FILE_CAP, &text, &len)) == 0)
 		return -1;
 	if (got < 0) {
 		*reason = pil_deny(v, PIL_CA_DIRECTORY_UNUSABLE, "%s in the "

@@ -262,8 +262,8 @@ check_one(struct pil_verify *v, X509 *x, X509 *ca)
 	    file))
 		return pil_deny(v, PIL_VERIFY_INTERNAL,
 		    "a name could not be hashed");
-	got = pil_read_file(v->dirs.ca, file, 0, v->dirs.strict, FILE_CAP,
-	    &text, &len);
+	got = pil_read_file(&v->dirs, v->dirs.ca, file, 0, FILE_CAP, &text,
+	    &len);
 	if (got == 0)
 		return pil_deny(v, PIL_SIGNING_POLICY_MISSING,
 		    "there is no signing_policy of %s", by);

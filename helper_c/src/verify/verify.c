@@ -6,8 +6,6 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <openssl/crypto.h>
@@ -36,24 +34,6 @@ pil_deny(struct pil_verify *v, enum pil_reason reason, const char *format, ...)
 	return reason;
 }
 
-static int
-open_dir(const char *path, int strict)
-{
-	struct stat st;
-	int fd;
-
-	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd == -1)
-		return -1;
-	if (fstat(fd, &st) != 0 || (strict && (st.st_uid != 0 ||
-	    (st.st_mode & (S_IWGRP | S_IWOTH)) != 0))) {
-		(void)close(fd);
-		errno = EPERM;
-		return -1;
-	}
-	return fd;
-}
-
 /*
  * Open the directories. With `strict`, as root and the helper do, they and
  * their files must be root's and writable by nobody else. A VOMS directory
@@ -61,16 +41,18 @@ open_dir(const char *path, int strict)
  */
 enum pil_reason
 pil_open_dirs(const struct pil_verify_options *opt, int strict,
-    struct pil_dirs *dirs)
+    struct pil_watch *watch, struct pil_dirs *dirs)
 {
 	dirs->strict = strict;
+	dirs->watch = watch;
 	dirs->voms = -1;
-	dirs->ca = opt->ca_dir == NULL ? -1 : open_dir(opt->ca_dir, strict);
+	dirs->ca = opt->ca_dir == NULL ? -1 :
+	    pil_open_dir(dirs, AT_FDCWD, opt->ca_dir, 0);
 	if (dirs->ca == -1)
 		return PIL_CA_DIRECTORY_UNUSABLE;
 	if (opt->voms_dir == NULL)
 		return PIL_OK;
-	dirs->voms = open_dir(opt->voms_dir, strict);
+	dirs->voms = pil_open_dir(dirs, AT_FDCWD, opt->voms_dir, 0);
 	if (dirs->voms == -1 && errno != ENOENT) {
 		pil_close_dirs(dirs);
 		return PIL_VOMS_LSC_UNUSABLE;
@@ -176,16 +158,6 @@ decide(struct pil_verify *v, int is_pem, const void *data, size_t len)
 	return pil_check_voms(v);
 }
 
-static int64_t
-clock_now(void)
-{
-	struct timespec now;
-
-	if (clock_gettime(CLOCK_REALTIME, &now) != 0)
-		return 0;
-	return now.tv_sec;
-}
-
 /* Verify with directories that are open; the caller closes them. */
 enum pil_reason
 pil_verify_at(const struct pil_verify_options *opt,
@@ -200,7 +172,6 @@ pil_verify_at(const struct pil_verify_options *opt,
 	v.opt = opt;
 	v.who = who;
 	v.dirs = *dirs;
-	v.now = opt->at != 0 ? opt->at : clock_now();
 	v.skew = opt->skew < 0 ? PIL_SKEW_DEFAULT : opt->skew;
 	if (pil_library() == NULL)
 		return pil_deny(&v, PIL_VERIFY_INTERNAL,
@@ -208,11 +179,16 @@ pil_verify_at(const struct pil_verify_options *opt,
 	/* The host process has its own entries in OpenSSL's error queue. */
 	(void)ERR_set_mark();
 	v.certs = sk_X509_new_null();
-	if (v.certs == NULL || v.now <= 0)
+	v.moment = pil_moment_new(opt, v.skew);
+	if (v.certs == NULL || v.moment == NULL)
 		reason = pil_deny(&v, PIL_VERIFY_INTERNAL,
 		    "no memory or no clock");
 	else
 		reason = decide(&v, is_pem, data, len);
+	if (v.moment != NULL && dirs->watch != NULL)
+		pil_moment_bounds(v.moment, &dirs->watch->from,
+		    &dirs->watch->until);
+	pil_moment_free(v.moment);
 	OPENSSL_clear_free(v.key.der, v.key.len);
 	sk_X509_pop_free(v.chain, X509_free);
 	sk_X509_pop_free(v.certs, X509_free);
@@ -222,15 +198,17 @@ pil_verify_at(const struct pil_verify_options *opt,
 	return reason;
 }
 
-static enum pil_reason
-verify(const struct pil_verify_options *opt, int is_pem, const void *data,
-    size_t len, struct pil_identity *who)
+/* The public calls; `watch` is NULL or hears on what the answer rests. */
+enum pil_reason
+pil_verify_watched(const struct pil_verify_options *opt,
+    struct pil_watch *watch, int is_pem, const void *data, size_t len,
+    struct pil_identity *who)
 {
 	struct pil_verify v;
 	struct pil_dirs dirs;
 	enum pil_reason reason;
 
-	reason = pil_open_dirs(opt, geteuid() == 0, &dirs);
+	reason = pil_open_dirs(opt, geteuid() == 0, watch, &dirs);
 	if (reason != PIL_OK) {
 		memset(&v, 0, sizeof(v));
 		v.who = who;
@@ -248,12 +226,12 @@ enum pil_reason
 pil_verify_pem(const struct pil_verify_options *opt, const void *pem,
     size_t len, struct pil_identity *who)
 {
-	return verify(opt, 1, pem, len, who);
+	return pil_verify_watched(opt, NULL, 1, pem, len, who);
 }
 
 enum pil_reason
 pil_verify_der(const struct pil_verify_options *opt, const void *der,
     size_t len, struct pil_identity *who)
 {
-	return verify(opt, 0, der, len, who);
+	return pil_verify_watched(opt, NULL, 0, der, len, who);
 }

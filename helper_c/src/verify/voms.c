@@ -7,7 +7,6 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <openssl/objects.h>
@@ -66,20 +65,15 @@ read_attributes(struct pil_verify *v, struct pil_ac *a)
 static int
 configured(struct pil_verify *v, struct pil_ac *a, enum pil_reason *reason)
 {
-	struct stat st;
-
 	*reason = PIL_OK;
-	a->vo_dir = openat(v->dirs.voms, a->vo,
-	    O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	a->vo_dir = pil_open_dir(&v->dirs, v->dirs.voms, a->vo, O_NOFOLLOW);
 	if (a->vo_dir == -1 && errno == ENOENT) {
 		(void)snprintf(v->who->detail, sizeof(v->who->detail),
 		    "the attributes of the VO %.60s are left out: it is not "
 		    "configured here", a->vo);
 		return 0;
 	}
-	if (a->vo_dir == -1 || fstat(a->vo_dir, &st) != 0 ||
-	    (v->dirs.strict && (st.st_uid != 0 ||
-	    (st.st_mode & (S_IWGRP | S_IWOTH)) != 0)))
+	if (a->vo_dir == -1)
 		*reason = pil_deny(v, PIL_VOMS_LSC_UNUSABLE,
 		    "the directory of the VO %.60s cannot be used", a->vo);
 	return 1;
@@ -163,14 +157,14 @@ check_validity(struct pil_verify *v, const struct pil_ac *a)
 		    "the attributes of %.60s live for %lld seconds, and %lld "
 		    "are allowed", a->vo, (long long)(until - from),
 		    (long long)longest);
-	if (from > v->now + v->skew)
+	if (!pil_begun(v, from))
 		return pil_deny(v, PIL_VOMS_NOT_YET_VALID,
 		    "the attributes of %.60s begin in %lld seconds", a->vo,
-		    (long long)(from - v->now));
-	if (until <= v->now - v->skew)
+		    pil_away(v, from));
+	if (pil_ended(v, until))
 		return pil_deny(v, PIL_VOMS_EXPIRED,
 		    "the attributes of %.60s ended %lld seconds ago", a->vo,
-		    (long long)(v->now - until));
+		    -pil_away(v, until));
 	if (v->who->voms_not_after == 0 || until < v->who->voms_not_after)
 		v->who->voms_not_after = until;
 	return PIL_OK;
