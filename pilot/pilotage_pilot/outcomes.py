@@ -106,9 +106,10 @@ OUR_OWN = frozenset(
         Reason.TOKEN_FOREIGN,
         Reason.CSR_INVALID,
         Reason.KEY_KIND_REFUSED,
+        Reason.TARGET_REFUSED,
     }
 )
-"""Refusals of a credential that say nothing about it: another attempt gets another token and key."""
+"""Refusals of a credential that say nothing about it: another attempt gets another token and key, or another pilot."""
 
 NODE_ERRORS = frozenset(
     {

@@ -211,6 +211,7 @@ class Reason(enum.Enum):
     NOTHING_TO_RENEW = 615
     CREDENTIAL_OWNER_BANNED = 630
     KEY_TOKEN_UNAVAILABLE = 631
+    TARGET_REFUSED = 635
     # MyProxy: the gateway, and servers that credentials are imported from
     MYPROXY_MALFORMED = 640
     USERNAME_TAKEN = 641
@@ -887,6 +888,13 @@ TABLE: dict[Reason, Row] = {
         1,
         False,
         "The owner of the credential is banned; an admin of the service can lift that.",
+    ),
+    Reason.TARGET_REFUSED: Row(
+        "AuthorizationError",
+        Code.PERMISSION_DENIED,
+        4,
+        False,
+        "The policy does not let this pilot have credentials of this VO.",
     ),
     # MyProxy: the gateway, and servers that credentials are imported from
     Reason.MYPROXY_MALFORMED: Row(

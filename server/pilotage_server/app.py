@@ -22,7 +22,7 @@ from pilotage_server.config import Config
 from pilotage_server.credentials.anchor import FILE as ANCHOR
 from pilotage_server.credentials.anchor import AnchorFile
 from pilotage_server.credentials.bans import Bans
-from pilotage_server.credentials.issuing import Limits, ProxyIssuer
+from pilotage_server.credentials.issuing import ProxyIssuer
 from pilotage_server.credentials.keeper import CredentialKeeper
 from pilotage_server.credentials.ledger import Ledger
 from pilotage_server.credentials.links import Links
@@ -120,6 +120,7 @@ class App:
         self._pool = KeyPool(KeyKind.RSA_2048, config.credentials.key_pool)
         undo.callback(self._pool.close)
         policy = config.policy()
+        retrieval = config.retrieval_policy()
         sealer = self._sealer = Sealer(self._sealing[0], self._sealing[1:])
         self._token_keys = keys.token_keys()
         max_lifetime = configuration.span(config.credentials.max_lifetime_seconds)
@@ -143,13 +144,12 @@ class App:
         wrapping = KeyWrap(keys.wrap)
         job_desk = JobDesk(jobs, self._keeper, logs, wrapping, self._notices, config.limits, clock)
         self._pilot_desk = PilotDesk(
-            jobs, logs, wrapping, self._token_keys, self._notices, config.limits, config.leases, clock
+            jobs, logs, wrapping, self._token_keys, self._notices, config.limits, config.leases, retrieval, clock
         )
         self._credential_desk = CredentialDesk(jobs, self._keeper, wrapping, self._notices, config.limits, clock)
         self._keeper.tell(self._credential_desk.look)
         book = LeaseProxies(jobs, self._notices, clock)
         sandboxes = SandboxStore(jobs, state / "sandboxes", config.limits, clock, self._keeper.names)
-        limits = Limits(configuration.span(config.credentials.issue_seconds), config.credentials.issue_limited)
         self._issuer = ProxyIssuer(
             credentials,
             self._ledger,
@@ -160,7 +160,7 @@ class App:
             book,
             self._token_keys,
             clock,
-            limits,
+            retrieval,
             config.abuse,
         )
         undo.callback(self._issuer.close)

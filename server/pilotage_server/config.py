@@ -14,6 +14,7 @@ from pilotage_server.credentials.abuse import AbuseLimits
 from pilotage_server.credentials.hsm import TokenPlace
 from pilotage_server.gateway.policy import GatewayRules
 from pilotage_server.jobs.limits import JobLimits, LeaseTimes
+from pilotage_server.retrieval import RetrievalPolicy, RetrievalRules, mistakes
 
 OPEN_POLICIES = (
     ("trusted_retrievers", "default_trusted_retrievers"),
@@ -60,14 +61,24 @@ class LeasesSection(LeaseTimes, Section, frozen=True, forbid_unknown_fields=True
 
 
 class CredentialsSection(Section, frozen=True, kw_only=True):
-    """How long credentials and the proxies made of them may live."""
+    """How long stored credentials may live, and how they are looked after."""
 
     max_lifetime_seconds: int = 30 * 86400
-    issue_seconds: int = 12 * 3600
-    issue_limited: bool = False
     key_pool: int = 4
     check_seconds: int = 600
     """How often the stored credentials are checked for revocation."""
+
+
+class RetrievalTable(RetrievalRules, Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What pilots get of one VO's credentials; the fields are those of `RetrievalRules`."""
+
+
+class RetrievalSection(Section, frozen=True, kw_only=True):
+    """What pilots get of whose credentials: by VO, of those without one, and of all others."""
+
+    default: RetrievalTable = RetrievalTable()
+    plain: RetrievalTable = RetrievalTable()
+    vo: dict[str, RetrievalTable] = {}
 
 
 class AbuseSection(AbuseLimits, Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -99,6 +110,7 @@ class Config(Section, frozen=True, kw_only=True):
     limits: LimitsSection = LimitsSection()
     leases: LeasesSection = LeasesSection()
     credentials: CredentialsSection = CredentialsSection()
+    retrieval: RetrievalSection = RetrievalSection()
     abuse: AbuseSection = AbuseSection()
     pkcs11: Pkcs11Section | None = None
     gateway: GatewaySection = GatewaySection()
@@ -108,10 +120,15 @@ class Config(Section, frozen=True, kw_only=True):
         """Return who has which role."""
         return Policy(self.roles.owner, self.roles.pilot, self.roles.admin)
 
+    def retrieval_policy(self) -> RetrievalPolicy:
+        """Return which pilots get credentials of which VO, and what of them."""
+        return RetrievalPolicy(self.retrieval.default, self.retrieval.plain, self.retrieval.vo)
+
     def policy_text(self) -> str:
         """Return what decides who gets which credentials, as one line for the audit."""
         parts = {"audience": self.server.audience, "roles": self.roles}
-        parts |= {"credentials": self.credentials, "abuse": self.abuse, "gateway": self.gateway}
+        parts |= {"credentials": self.credentials, "retrieval": self.retrieval}
+        parts |= {"abuse": self.abuse, "gateway": self.gateway}
         return msgspec.json.encode(parts, order="sorted").decode()
 
 
@@ -131,9 +148,9 @@ def parse(text: bytes, source: str) -> Config:
         config = msgspec.toml.decode(text, type=Config, dec_hook=_path)
     except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise refuse(Reason.CONFIG_INVALID, f"{source}: {error}.") from error
-    mistakes = list(_mistakes(config))
-    if mistakes:
-        raise refuse(Reason.CONFIG_INVALID, f"{source}: " + "; ".join(mistakes) + ".")
+    found = _mistakes(config)
+    if found:
+        raise refuse(Reason.CONFIG_INVALID, f"{source}: " + "; ".join(found) + ".")
     config.policy()
     return config
 
@@ -143,6 +160,10 @@ def check_files(config: Config) -> None:
     for name, folder in (("ca_dir", config.server.ca_dir), ("voms_dir", config.server.voms_dir)):
         if folder is not None and not folder.is_dir():
             raise refuse(Reason.CONFIG_INVALID, f"server.{name}: {folder} is not a directory.")
+    for vo in config.retrieval.vo:
+        # A table under a mistyped name would leave the VO to the default.
+        if config.server.voms_dir is None or not (config.server.voms_dir / vo).is_dir():
+            raise refuse(Reason.CONFIG_INVALID, f"retrieval.vo.{vo}: server.voms_dir has no directory of this VO.")
 
 
 def span(seconds: int) -> datetime.timedelta:
@@ -193,6 +214,7 @@ def _mistakes(config: Config) -> list[str]:
         for name, default in OPEN_POLICIES
         if "*" in getattr(config.gateway, name) and "*" in getattr(config.gateway, default)
     ]
+    found += mistakes(config.retrieval.default, config.retrieval.plain, config.retrieval.vo)
     if config.leases.heartbeat_seconds * 2 > config.leases.lease_seconds:
         found.append("leases.heartbeat_seconds: a lease must outlive two heartbeats")
     return found

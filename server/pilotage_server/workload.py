@@ -9,8 +9,11 @@ from pilotage.secret import Secret
 from pilotage.states import JobState, Outcome
 
 
-class Requirements(msgspec.Struct, frozen=True, order=True):
-    """What a job needs of a slot. Jobs with equal requirements share a class; `tags` are sorted."""
+class Requirements(msgspec.Struct, frozen=True, order=True, omit_defaults=True):
+    """What a job needs of a slot. Jobs with equal requirements share a class; `tags` are sorted.
+
+    `vo` is that of the job's credential: which pilots get credentials is decided by VO.
+    """
 
     site: str
     cores: int
@@ -18,6 +21,7 @@ class Requirements(msgspec.Struct, frozen=True, order=True):
     disk_bytes: int
     wall_seconds: int
     tags: tuple[str, ...]
+    vo: str = ""
 
 
 class JobSpec(msgspec.Struct, frozen=True):
@@ -37,9 +41,8 @@ class JobSpec(msgspec.Struct, frozen=True):
     priority: int
     max_attempts: int
 
-    @property
-    def requirements(self) -> Requirements:
-        """Return what decides which slots fit."""
+    def requirements(self, vo: str) -> Requirements:
+        """Return what decides which slots fit a job that runs with a credential of this VO."""
         return Requirements(
             self.site,
             self.cores,
@@ -47,6 +50,7 @@ class JobSpec(msgspec.Struct, frozen=True):
             self.disk_bytes,
             self.wall_seconds,
             tuple(sorted(set(self.tags))),
+            vo,
         )
 
 

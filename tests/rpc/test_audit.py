@@ -187,10 +187,10 @@ def test_revocation_expiry_and_a_changed_policy_are_recorded(
     rig.restart()
     assert acts(rows(rig.mutual_client(admin), act="policy set")) == ["policy set"]
     rig.stop()
-    changed = make_rig(credentials={"issue_limited": True})
+    changed = make_rig(**{"retrieval.default": {"proxy": "limited"}})
     old, new = rows(changed.mutual_client(admin), act="policy set")
-    assert '"issue_limited":false' in old.facts["policy"]
-    assert '"issue_limited":true' in new.facts["policy"]
+    assert '"proxy":"limited"' not in old.facts["policy"]
+    assert '"default":{"proxy":"limited"}' in new.facts["policy"]
     assert new.actor_dn == ""
     assert verify(changed) == 0
 

@@ -483,7 +483,7 @@ async def keep_lease_alive(app: App) -> None:
 def test_an_issued_proxy_is_as_long_as_asked_and_allowed(
     make_rig: Callable[..., Rig], alice_proxy: Path, pilot_proxy: Path, alice_identity: LocalIdentity
 ) -> None:
-    rig = make_rig(credentials={"issue_seconds": 7200, "issue_limited": True})
+    rig = make_rig(**{"retrieval.default": {"max_lifetime_seconds": 7200, "proxy": "limited"}})
     owner, pilot = rig.client(alice_proxy), rig.client(pilot_proxy)
     delegated = delegate(owner, alice_identity, kind=KeyKind.EC_P256)
     pilot_id = register(pilot)

@@ -75,7 +75,7 @@ class Running:
 
 @pytest.fixture
 def rig(make_rig: Callable[..., Rig]) -> Rig:
-    return make_rig(credentials={"issue_seconds": LIFE}, leases=LONG)
+    return make_rig(**{"retrieval.default": {"max_lifetime_seconds": LIFE}}, leases=LONG)
 
 
 @pytest.fixture

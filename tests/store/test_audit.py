@@ -182,7 +182,7 @@ async def test_a_proxy_without_a_row_and_a_row_without_a_proxy_are_found(path: P
     with contextlib.closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(
             "INSERT INTO issuances SELECT 'more', credential_id, 'jti99', job_id, lease_id, attempt,"
-            " pilot_dn, serial, issue_time, expire_time, peer FROM issuances LIMIT 1"
+            " pilot_dn, serial, issue_time, expire_time, peer, max_seconds, limited, path_length FROM issuances LIMIT 1"
         )
     assert "no row for the issuance more" in broken(path)
 

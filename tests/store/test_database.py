@@ -11,6 +11,7 @@ import textwrap
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 import pytest_asyncio
 from alembic import command
@@ -18,9 +19,12 @@ from sqlalchemy import MetaData
 
 from pilotage.errors import PilotageError
 from pilotage.reasons import Reason
-from pilotage_server.store import migrate, schema_credentials, schema_jobs
+from pilotage_server.jobs.job_class import class_id
+from pilotage_server.store import credentials, migrate, queue, schema_credentials, schema_jobs
+from pilotage_server.store.credentials import Place
 from pilotage_server.store.database import Database
 from pilotage_server.store.migrate import Kind
+from pilotage_server.workload import Requirements
 
 pytestmark = pytest.mark.asyncio
 
@@ -383,3 +387,75 @@ async def test_an_older_jobs_database_keeps_its_leases_and_events(tmp_path: Path
         with pytest.raises(sqlite3.IntegrityError):
             connection.execute("INSERT INTO event VALUES (4, 1, 7, 7, 7, 1, 'server', '', '')")
         assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
+
+
+REQUIREMENTS = b'{"site":"","cores":1,"memory_bytes":0,"disk_bytes":0,"wall_seconds":600,"tags":["a"]}'
+
+
+async def test_an_older_jobs_databases_classes_learn_their_vo(tmp_path: Path) -> None:
+    """A job that waited before the upgrade is in the class that an equal one submitted now would be in."""
+    name = tmp_path / "jobs.sqlite"
+    before = class_id(msgspec.json.decode(REQUIREMENTS, type=Requirements))
+    made = migrate.engine(name)
+    with made.begin() as connection:
+        config = migrate.configuration(Kind.JOBS)
+        config.attributes["connection"] = connection
+        command.upgrade(config, "jobs_0002")
+        connection.exec_driver_sql("INSERT INTO owner (owner_id, dn, open_jobs) VALUES (1, '/CN=a', 4)")
+        connection.exec_driver_sql("INSERT INTO job_class VALUES (?, ?)", (before, REQUIREMENTS))
+        connection.exec_driver_sql("INSERT INTO queue VALUES (?, 1, 4)", (before,))
+        for number, (vo, state) in enumerate((("demo", 3), ("demo", 3), ("other", 3), ("", 3), ("demo", 4))):
+            connection.exec_driver_sql(
+                "INSERT INTO job (job_id, owner_id, class_id, state, max_attempts, rank, credential_id,"
+                " credential_expire_us, vo, fqan, reason, message, create_us)"
+                " VALUES (?, 1, ?, ?, 3, 0, 'c', 0, ?, '', '', '', 0)",
+                (f"j{number}", before, state, vo),
+            )
+    made.dispose()
+    database = Database.open(name, Kind.JOBS)
+    waiting: dict[str, int] = {}
+    for head in await database.read(queue.heads):
+        needs = await database.read(lambda c, i=head.class_id: queue.get_class(c, i))  # type: ignore[misc]
+        assert class_id(needs) == head.class_id
+        assert needs == msgspec.structs.replace(msgspec.json.decode(REQUIREMENTS, type=Requirements), vo=needs.vo)
+        (count,) = await database.read(
+            lambda c, i=head.class_id: c.execute("SELECT queued FROM queue WHERE class_id = ?", (i,)).fetchone()  # type: ignore[misc]
+        )
+        waiting[needs.vo] = count
+        # The same requirements come again, and are known.
+        await database.write(lambda c, n=needs: queue.put_class(c, class_id(n), n))  # type: ignore[misc]
+    assert waiting == {"demo": 2, "other": 1, "": 1}
+    kinds = "SELECT vo, COUNT(DISTINCT class_id) FROM job GROUP BY vo ORDER BY vo"
+    assert await database.read(lambda c: c.execute(kinds).fetchall()) == [("", 1), ("demo", 1), ("other", 1)]
+    assert await database.read(lambda c: c.execute("PRAGMA foreign_key_check").fetchall()) == []
+    await database.close()
+
+
+async def test_an_older_credentials_database_keeps_its_issuances_and_bounds_no_renewal_by_them(tmp_path: Path) -> None:
+    name = tmp_path / "credentials.sqlite"
+    made = migrate.engine(name)
+    with made.begin() as connection:
+        config = migrate.configuration(Kind.CREDENTIALS)
+        config.attributes["connection"] = connection
+        command.upgrade(config, "c0006_myproxy")
+        connection.exec_driver_sql(
+            "INSERT INTO credentials (credential_id, owner_dn, name, vo, fqans, key_kind, limited, chain, create_time,"
+            " expire_time) VALUES ('c', '/CN=a', '', 'demo', '[]', 1, 0, x'90', 0, 0)"
+        )
+        connection.exec_driver_sql(
+            "INSERT INTO issuances VALUES ('i', 'c', 'jti', 'job', 'lease', 2, '/CN=p', '77', 5, 6, 'ipv4:1.2.3.4:5')"
+        )
+    made.dispose()
+    database = Database.open(name, Kind.CREDENTIALS)
+    (kept,) = await database.read(lambda c: credentials.issuances_of(c, "c", Place(), 10))
+    assert (kept.jti, kept.attempt, kept.pilot_dn, kept.serial, kept.peer) == (
+        "jti",
+        2,
+        "/CN=p",
+        "77",
+        "ipv4:1.2.3.4:5",
+    )
+    assert (kept.max_seconds, kept.limited, kept.path_length) == (None, False, None)
+    assert await database.read(lambda c: credentials.narrowest(c, "lease")) is None
+    assert await database.read(lambda c: credentials.is_used(c, "jti"))
+    await database.close()

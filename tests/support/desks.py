@@ -27,6 +27,7 @@ from pilotage_server.jobs import (
     SandboxStore,
 )
 from pilotage_server.principal import Principal, Proof
+from pilotage_server.retrieval import RetrievalPolicy
 from pilotage_server.store.database import Database
 from pilotage_server.tokens import TokenKeys
 from pilotage_server.workload import AttemptResult, Grant, Job, JobSpec, Offer, Report, Usage
@@ -122,9 +123,11 @@ class Directory:
         """Answer as CredentialKeeper does."""
         return (dn, *self.links.get(dn, ()))
 
-    def put(self, owner: Principal, expire_time: datetime.datetime, credential_id: str = CREDENTIAL) -> None:
+    def put(
+        self, owner: Principal, expire_time: datetime.datetime, credential_id: str = CREDENTIAL, vo: str = "demo"
+    ) -> None:
         """Let an owner have a credential until a time."""
-        self.known[credential_id, owner.dn] = Facts("demo", "/demo/Role=analysis", expire_time, owner.dn)
+        self.known[credential_id, owner.dn] = Facts(vo, f"/{vo}/Role=analysis", expire_time, owner.dn)
 
     def withdraw(self, owner: Principal, credential_id: str, reason: Reason) -> None:
         """Let a credential be of no use any more."""
@@ -142,11 +145,18 @@ class Directory:
 class Desks:
     """A jobs server without its wire."""
 
-    def __init__(self, root: Path, limits: JobLimits | None = None, times: LeaseTimes | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        limits: JobLimits | None = None,
+        times: LeaseTimes | None = None,
+        policy: RetrievalPolicy | None = None,
+    ) -> None:
         self.root = root
         root.mkdir(exist_ok=True)
         self.limits = limits or JobLimits()
         self.times = times or LeaseTimes()
+        self.policy = policy or RetrievalPolicy()
         self.now = START
         self.credentials = Directory()
         for owner in (ALICE, BOB):
@@ -176,6 +186,7 @@ class Desks:
             self.notices,
             self.limits,
             self.times,
+            self.policy,
             self.clock,
         )
         self.sandboxes = SandboxStore(

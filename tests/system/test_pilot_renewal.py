@@ -31,7 +31,7 @@ ls -A "$PILOTAGE_RUN_DIR" | sort | tr '\\n' ' '
 
 @pytest.fixture
 def node(make_node: Callable[..., PilotRig]) -> PilotRig:
-    return make_node(credentials={"issue_seconds": LIFE})
+    return make_node(**{"retrieval.default": {"max_lifetime_seconds": LIFE}})
 
 
 def test_a_payload_sees_its_next_proxy_before_the_first_one_ends(node: PilotRig) -> None:

@@ -15,10 +15,12 @@ from pilotage.states import JobState
 from pilotage_server.jobs import broker
 from pilotage_server.jobs.job_class import class_id, fits
 from pilotage_server.jobs.notices import Changes, Notices
+from pilotage_server.retrieval import RetrievalPolicy, RetrievalRules
 from pilotage_server.workload import JobSpec, Requirements
-from support.desks import ALICE, BOB, OFFER, OK, PILOT, START, Desks, spec
+from support.desks import ALICE, BOB, OFFER, OK, OTHER_PILOT, PILOT, START, Desks, spec
 
-ANY = spec(cores=1).requirements
+ANY = spec(cores=1).requirements("demo")
+ALL = RetrievalPolicy().admitted(PILOT)
 AMOUNTS = st.floats(min_value=1, max_value=1e9)
 TIMES = st.integers(min_value=0, max_value=10**7).map(lambda seconds: START + datetime.timedelta(seconds=seconds))
 
@@ -86,13 +88,14 @@ def test_priority_is_worth_waiting_so_nobody_starves() -> None:
     ],
 )
 def test_a_slot_fits_when_it_offers_all_that_is_asked(change: dict[str, object], fitting: bool) -> None:
-    assert fits(msgspec.structs.replace(ANY, **change), OFFER, 1000) is fitting
+    assert fits(msgspec.structs.replace(ANY, **change), OFFER, 1000, ALL) is fitting
 
 
 def test_equal_requirements_are_one_class_whatever_else_differs() -> None:
     one = spec(name="a", command=("x",), tags=("b", "a", "a"), priority=3)
-    assert class_id(one.requirements) == class_id(spec(tags=("a", "b")).requirements)
-    assert class_id(one.requirements) != class_id(spec(tags=("a",)).requirements)
+    assert class_id(one.requirements("demo")) == class_id(spec(tags=("a", "b")).requirements("demo"))
+    assert class_id(one.requirements("demo")) != class_id(spec(tags=("a",)).requirements("demo"))
+    assert class_id(one.requirements("demo")) != class_id(one.requirements("other"))
     assert 0 <= class_id(ANY) < 2**63
 
 
@@ -154,6 +157,24 @@ async def test_jobs_that_do_not_fit_cost_a_match_nothing(made: Desks) -> None:
     assert many < few * 1.5
 
 
+@pytest.mark.asyncio
+async def test_jobs_of_a_vo_that_refuses_the_pilot_cost_a_match_nothing(tmp_path: Path) -> None:
+    closed = RetrievalPolicy(vos={"closed": RetrievalRules(targets=(OTHER_PILOT.dn,))})
+    made = Desks(tmp_path, policy=closed)
+    made.credentials.put(BOB, START + datetime.timedelta(days=20), vo="closed")
+    pilot_id = await made.register(slots=100)
+    await made.submit(ALICE, *[spec(wall_seconds=700) for _ in range(10)])
+    await made.submit(BOB, spec(wall_seconds=700, priority=100))
+    few = await steps_of_a_match(made, pilot_id)
+    await made.submit(BOB, *[spec(wall_seconds=700, priority=100) for _ in range(500)])
+    many = await steps_of_a_match(made, pilot_id)
+    assert many < few * 1.5
+    assert {grant.owner_dn for grant in await made.take(pilot_id, slots=50)} == {ALICE.dn}
+    other = await made.register(OTHER_PILOT, slots=1)
+    assert [grant.owner_dn for grant in await made.take(other, OTHER_PILOT)] == [BOB.dn]
+    await made.close()
+
+
 async def steps_of_a_match(made: Desks, pilot_id: str) -> int:
     steps = 0
 
@@ -172,11 +193,11 @@ def test_an_offered_job_wakes_one_waiting_pilot_that_it_fits() -> None:
     notices = Notices()
     small, large = (msgspec.structs.replace(OFFER, cores=cores) for cores in (1, 8))
     with (
-        notices.waiting(lambda wanted: fits(wanted, small, 1e9), 1) as first,
-        notices.waiting(lambda wanted: fits(wanted, large, 1e9), 1) as second,
-        notices.waiting(lambda wanted: fits(wanted, large, 1e9), 1) as third,
+        notices.waiting(lambda wanted: fits(wanted, small, 1e9, ALL), 1) as first,
+        notices.waiting(lambda wanted: fits(wanted, large, 1e9, ALL), 1) as second,
+        notices.waiting(lambda wanted: fits(wanted, large, 1e9, ALL), 1) as third,
     ):
-        big: Requirements = spec(cores=8).requirements
+        big: Requirements = spec(cores=8).requirements("demo")
         notices.tell(Changes(offered=[big]))
         assert [bool(place.called_for) for place in (first, second, third)] == [False, True, False]
         notices.tell(Changes(offered=[big]))
@@ -200,4 +221,4 @@ def test_a_pilot_that_leaves_after_it_was_called_hands_the_call_on() -> None:
 
 def test_a_specification_knows_its_requirements() -> None:
     wanted: JobSpec = spec(cores=2, site="here", tags=("b", "a"))
-    assert wanted.requirements == Requirements("here", 2, 0, 0, 600, ("a", "b"))
+    assert wanted.requirements("demo") == Requirements("here", 2, 0, 0, 600, ("a", "b"), "demo")

@@ -201,6 +201,7 @@ def test_what_the_helper_could_not_remove_is_told() -> None:
         (Reason.RETRIEVAL_KEY_WRONG, Outcome.CREDENTIAL, False),
         (Reason.CERTIFICATE_REVOKED, Outcome.CREDENTIAL, False),
         (Reason.TOKEN_FOREIGN, Outcome.INFRASTRUCTURE, True),
+        (Reason.TARGET_REFUSED, Outcome.INFRASTRUCTURE, True),
         (Reason.UNAVAILABLE, Outcome.INFRASTRUCTURE, False),
         (Reason.WORKSPACE_UNUSABLE, Outcome.INFRASTRUCTURE, True),
         (Reason.UNAUTHENTICATED, Outcome.INFRASTRUCTURE, True),

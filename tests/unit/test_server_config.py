@@ -1,5 +1,6 @@
 """The server's configuration: each mistake is told with its place, and nothing is guessed."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -7,8 +8,18 @@ import pytest
 from pilotage.errors import PilotageError
 from pilotage.reasons import Reason
 from pilotage_server import keys
-from pilotage_server.config import Config, check_files, load, parse
+from pilotage_server.config import (
+    Config,
+    CredentialsSection,
+    RetrievalSection,
+    RetrievalTable,
+    check_files,
+    load,
+    parse,
+)
 from pilotage_server.jobs.limits import JobLimits, LeaseTimes
+from pilotage_server.retrieval import BUILT_IN, PLAIN
+from support.desks import PILOT
 
 GOOD = """
 [server]
@@ -44,9 +55,27 @@ def test_a_small_configuration_has_the_documented_defaults() -> None:
     assert isinstance(config.limits, JobLimits)
     assert isinstance(config.leases, LeaseTimes)
     assert (config.leases.sent_seconds, config.leases.lease_seconds, config.leases.heartbeat_seconds) == (90, 180, 20)
-    assert config.credentials.issue_seconds == 12 * 3600
-    assert not config.credentials.issue_limited
     assert (config.metrics.port, config.metrics.address) == (None, "127.0.0.1")
+
+
+def test_the_example_is_a_configuration_and_its_commented_lines_are_the_defaults() -> None:
+    text = (Path(__file__).parents[2] / "deploy" / "server.toml").read_text()
+    config = parse(text.encode(), "server.toml")
+    assert (config.credentials, config.retrieval) == (CredentialsSection(), RetrievalSection())
+    shown, _, examples = text.partition("# [retrieval.vo.atlas]")
+    said = parse(re.sub(r"(?m)^# (?=[a-z_]+ = )", "", shown).encode(), "server.toml")
+    assert said.credentials == config.credentials
+    assert said.retrieval.default == RetrievalTable(
+        proxy=BUILT_IN.proxy,
+        path_length=BUILT_IN.path_length,
+        max_lifetime_seconds=BUILT_IN.max_lifetime_seconds,
+        targets=BUILT_IN.targets,
+    )
+    whole = shown + re.sub(r"(?m)^# ", "", "# [retrieval.vo.atlas]" + examples)
+    policy = parse(whole.encode(), "server.toml").retrieval_policy()
+    assert PLAIN not in policy.admitted(PILOT)
+    assert "atlas" not in policy.admitted(PILOT)
+    assert "other" in policy.admitted(PILOT)
 
 
 def test_sections_change_what_they_name_and_nothing_else() -> None:
@@ -75,7 +104,7 @@ def test_sections_change_what_they_name_and_nothing_else() -> None:
         ("[roles]", '[limits]\ncores = "8"\n[roles]', "$.limits.cores"),
         ("[roles]", "[limits]\ncoars = 8\n[roles]", "coars"),
         ("[roles]", "[leases]\nlease_seconds = 30\n[roles]", "leases.heartbeat_seconds"),
-        ("[roles]", "[credentials]\nissue_seconds = -1\n[roles]", "credentials.issue_seconds"),
+        ("[roles]", "[credentials]\ncheck_seconds = -1\n[roles]", "credentials.check_seconds"),
         ("[roles]", '[gateway]\nlisten = "7512"\n[roles]', "gateway.listen"),
         ("[roles]", '[gateway]\ntrusted_retrievers = "*"\n[roles]', "$.gateway.trusted_retrievers"),
         ("[roles]", '[gateway]\ntrusted_retriever = ["*"]\n[roles]', "trusted_retriever"),
@@ -106,6 +135,17 @@ def test_files_that_are_not_there_are_told(tmp_path: Path) -> None:
     text = GOOD.replace("/etc/grid-security/certificates", str(tmp_path / "none"))
     with pytest.raises(PilotageError, match=r"server\.ca_dir"):
         check_files(parse(text.encode(), "server.toml"))
+
+
+def test_a_policy_for_a_vo_that_the_server_does_not_know_is_told(tmp_path: Path) -> None:
+    text = GOOD.replace("/etc/grid-security/certificates", str(tmp_path)).replace(
+        "[roles]", f'voms_dir = "{tmp_path}"\n[roles]'
+    )
+    text += '[retrieval.vo.demo]\nproxy = "limited"\n'
+    with pytest.raises(PilotageError, match=r"retrieval\.vo\.demo: server\.voms_dir has no directory of this VO"):
+        check_files(parse(text.encode(), "server.toml"))
+    (tmp_path / "demo").mkdir()
+    check_files(parse(text.encode(), "server.toml"))
 
 
 # keys

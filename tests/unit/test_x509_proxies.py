@@ -165,6 +165,7 @@ def test_the_extensions_are_those_of_the_recipe(alice: tuple[Chain, PrivateKey],
 
 def test_the_policy_languages_are_spelled_as_rfc_3820_does() -> None:
     assert encode_proxy_info(INHERIT_ALL).hex() == "300c300a06082b06010505071501"
+    assert encode_proxy_info(INHERIT_ALL, 0).hex() == "300f020100300a06082b06010505071501"
     assert encode_proxy_info(LIMITED).hex() == "300f300d060b2b060104019b5001010109"
 
 
@@ -256,6 +257,43 @@ def test_what_no_verifier_would_take_is_not_signed(
     issuer = homemade(SIMPLE, keys[0], (extension, True))
     with refused(reason):
         sign_proxy((issuer,), keys[0], keys[1].public_key(), lifetime=HOUR, now=NOW)
+
+
+def path_length_of(proxy: x509.Certificate) -> int | None:
+    info = proxy_info(proxy)
+    assert info is not None
+    return info.path_length
+
+
+@pytest.mark.parametrize("limited", [False, True])
+@pytest.mark.parametrize("length", [0, 1, 2])
+def test_below_a_path_length_stand_as_many_proxies_as_it_says(
+    length: int, limited: bool, grid: ToyGrid, alice: tuple[Chain, PrivateKey], keys: list[PrivateKey], tmp_path: Path
+) -> None:
+    chain, key = alice
+    first = sign_proxy(chain, key, keys[0].public_key(), lifetime=HOUR, limited=limited, path_length=length, now=NOW)
+    assert path_length_of(first) == length
+    chain, key = (first, *chain), keys[0]
+    for number in range(length):
+        chain = build(chain, key, [keys[number + 1]])
+        key = keys[number + 1]
+        assert path_length_of(chain[0]) is None
+    assert openssl_says(chain, grid, tmp_path).endswith("leaf.pem: OK\n")
+    with refused(Reason.PROXY_PATH_LENGTH):
+        build(chain, key, [keys[0]])
+
+
+def test_a_path_length_is_never_more_than_the_proxies_above_allow(
+    alice: tuple[Chain, PrivateKey], keys: list[PrivateKey]
+) -> None:
+    chain, key = alice
+    top = sign_proxy(chain, key, keys[0].public_key(), lifetime=HOUR, path_length=2, now=NOW)
+    for wish, length in ((5, 1), (1, 1), (0, 0), (None, None)):
+        below = sign_proxy((top, *chain), keys[0], keys[1].public_key(), lifetime=HOUR, path_length=wish, now=NOW)
+        assert path_length_of(below) == length
+    middle = sign_proxy((top, *chain), keys[0], keys[1].public_key(), lifetime=HOUR, now=NOW)
+    last = sign_proxy((middle, top, *chain), keys[1], keys[2].public_key(), lifetime=HOUR, path_length=5, now=NOW)
+    assert path_length_of(last) == 0
 
 
 def test_an_elliptic_curve_key_may_sign_and_be_signed(keys: list[PrivateKey]) -> None:

@@ -44,9 +44,9 @@ class ToBeSigned:
     extensions: Annotated[list[asn1.TLV] | None, asn1.Explicit(3)]
 
 
-def encode_proxy_info(language: x509.ObjectIdentifier) -> bytes:
-    """Return proxyCertInfo in DER, without a path length."""
-    info = ProxyCertInfo(path_length=None, policy=ProxyPolicy(language=language, policy=None))
+def encode_proxy_info(language: x509.ObjectIdentifier, path_length: int | None = None) -> bytes:
+    """Return proxyCertInfo in DER."""
+    info = ProxyCertInfo(path_length=path_length, policy=ProxyPolicy(language=language, policy=None))
     return asn1.encode_der(info)
 
 

@@ -73,12 +73,14 @@ def sign_proxy(
     *,
     lifetime: datetime.timedelta,
     limited: bool = False,
+    path_length: int | None = None,
     now: datetime.datetime,
     extensions: Sequence[x509.UnrecognizedExtension] = (),
 ) -> x509.Certificate:
     """Make a proxy for a key, signed by the first certificate of a chain.
 
-    It never lives longer than any certificate above it and is limited when any of them is. What is
+    It never lives longer than any certificate above it and is limited when any of them is. `path_length` is how
+    many proxies may stand below it, fewer where those above allow fewer; None writes down no number. What is
     in `extensions` (VOMS attributes travel so) is added as it is, not critical. Raises what a
     verifier would say of the result: PROXY_EXPIRED, CERTIFICATE_EXPIRED, PROXY_KEY_USAGE, ...
     """
@@ -88,7 +90,10 @@ def sign_proxy(
     serial = secrets.randbits(SERIAL_BITS) or 1
     own_name = x509.RelativeDistinguishedName([x509.NameAttribute(NameOID.COMMON_NAME, str(serial))])
     language = LIMITED if limited or any(info and info.policy.language == LIMITED for info in above) else INHERIT_ALL
+    if path_length is not None:
+        path_length = min([path_length, *_allowed(above)])
     begin, end = _life(issuer_chain, lifetime, now)
+    info = encode_proxy_info(language, path_length)
     builder = (
         x509.CertificateBuilder()
         .issuer_name(issuer.subject)
@@ -97,7 +102,7 @@ def sign_proxy(
         .public_key(public_key)
         .not_valid_before(begin)
         .not_valid_after(end)
-        .add_extension(x509.UnrecognizedExtension(PROXY_CERT_INFO, encode_proxy_info(language)), critical=True)
+        .add_extension(x509.UnrecognizedExtension(PROXY_CERT_INFO, info), critical=True)
         .add_extension(_key_usage(issuer, public_key), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
         .add_extension(_authority_key_identifier(issuer), critical=False)
@@ -134,6 +139,15 @@ def _check_issuer(
     if constraints is not None and constraints.value.ca:
         raise refuse(Reason.CA_AS_END_ENTITY)
     return issuer
+
+
+def _allowed(above: Sequence[ProxyCertInfo | None]) -> list[int]:
+    """Return how many proxies each of a chain (leaf first) still allows below the next one."""
+    return [
+        info.path_length - below - 1
+        for below, info in enumerate(above)
+        if info is not None and info.path_length is not None
+    ]
 
 
 def _life(

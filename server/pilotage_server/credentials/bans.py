@@ -22,6 +22,7 @@ from pilotage_server.store.bans import Ban
 from pilotage_server.store.database import Database
 
 BAD_TOKEN = (Reason.TOKEN_INVALID, Reason.TOKEN_EXPIRED, Reason.TOKEN_USED, Reason.TOKEN_FOREIGN)
+"""TARGET_REFUSED is not one: the token is good, and it was JobService that gave the pilot a job it may not serve."""
 LONGEST = 1024
 
 

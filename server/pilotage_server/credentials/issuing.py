@@ -29,6 +29,7 @@ from pilotage_server.credentials.keeper import AT_ISSUE, check_usable
 from pilotage_server.credentials.ledger import Ledger, Note, by
 from pilotage_server.credentials.sealing import Sealer
 from pilotage_server.principal import Principal
+from pilotage_server.retrieval import Limits, RetrievalPolicy
 from pilotage_server.store import credentials as store
 from pilotage_server.store import rates
 from pilotage_server.store.audit import Act, Entry
@@ -81,19 +82,12 @@ class IssuedProxy(msgspec.Struct, frozen=True):
 
 
 class Wanted(msgspec.Struct, frozen=True):
-    """What a pilot asks for, and what it shows for it; `lifetime` 0 is the service's default."""
+    """What a pilot asks for, and what it shows for it; `lifetime` 0 is the longest that the policy allows."""
 
     token: Secret
     retrieval_key: Secret
     request: bytes
     lifetime: datetime.timedelta
-
-
-class Limits(msgspec.Struct, frozen=True):
-    """The service's policy on proxies it issues: how long at most, and whether always limited."""
-
-    lifetime: datetime.timedelta
-    limited: bool
 
 
 class _Made(msgspec.Struct, frozen=True):
@@ -117,7 +111,7 @@ class ProxyIssuer:
         book: ProxyBook,
         token_keys: TokenKeys,
         clock: Clock,
-        limits: Limits,
+        policy: RetrievalPolicy,
         abuse: AbuseLimits,
     ) -> None:
         self._database = database
@@ -129,7 +123,7 @@ class ProxyIssuer:
         self._book = book
         self._token_keys = token_keys
         self._clock = clock
-        self._limits = limits
+        self._policy = policy
         self._abuse = abuse
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="issue")
 
@@ -138,18 +132,19 @@ class ProxyIssuer:
 
         Raises, in the order of the checks: INVALID_ARGUMENT, TOKEN_INVALID, TOKEN_EXPIRED, TOKEN_FOREIGN,
         TOKEN_USED, LEASE_ENDED, CSR_INVALID, KEY_KIND_REFUSED, CREDENTIAL_NOT_FOUND, CREDENTIAL_DESTROYED,
-        CREDENTIAL_EXPIRED, CREDENTIAL_TOO_SHORT, RETRIEVAL_KEY_WRONG, CREDENTIAL_REVOKED, and TOKEN_USED
-        again for the slower of two; for a renewal NOTHING_TO_RENEW, after LEASE_ENDED.
+        CREDENTIAL_EXPIRED, CREDENTIAL_TOO_SHORT, TARGET_REFUSED, RETRIEVAL_KEY_WRONG, CREDENTIAL_REVOKED, and
+        TOKEN_USED again for the slower of two; for a renewal NOTHING_TO_RENEW, after LEASE_ENDED.
         """
         refused = Act.RENEWAL_REFUSED if renewal else Act.RETRIEVAL_REFUSED
         async with self._ledger.refusals(refused, caller):
-            life = self._life(wanted.lifetime)
+            if wanted.lifetime < datetime.timedelta(0):
+                raise refuse(Reason.INVALID_ARGUMENT, "lifetime must not be negative.")
             claims = self._token_keys.verify(wanted.token.reveal_text(), self._clock())
         async with self._ledger.refusals(refused, caller, **_names(claims)):
             if claims.pilot_dn != caller.dn or claims.pilot_thumbprint != caller.thumbprint.hex():
                 raise refuse(Reason.TOKEN_FOREIGN)
             try:
-                stored, issuance, proxy = await self._issue(caller, claims, wanted, life, renewal=renewal)
+                stored, issuance, proxy = await self._issue(caller, claims, wanted, renewal=renewal)
             except PilotageError as error:
                 if renewal and error.reason not in NO_FAILURE:
                     await self._tell_owner(claims, error)
@@ -161,7 +156,6 @@ class ProxyIssuer:
         caller: Principal,
         claims: CredentialClaims,
         wanted: Wanted,
-        life: datetime.timedelta,
         *,
         renewal: bool,
     ) -> tuple[StoredCredential, Issuance, x509.Certificate]:
@@ -172,13 +166,14 @@ class ProxyIssuer:
             raise refuse(Reason.NOTHING_TO_RENEW)
         public_key = check_request(wanted.request)
         stored, sealed = await self._load(claims)
+        limits = self._policy.limits(stored.vo, caller)
+        if renewal:
+            limits = await self._narrowed(limits, claims.lease_id)
         now = self._clock()
         loop = asyncio.get_running_loop()
-        made = await loop.run_in_executor(
-            self._threads, self._make, stored, sealed, wanted.retrieval_key, public_key, life, now
-        )
+        made = await loop.run_in_executor(self._threads, self._make, stored, sealed, wanted, public_key, limits, now)
         proxy = made.proxy
-        issuance = _issuance(claims, proxy, now, caller.peer)
+        issuance = _issuance(claims, proxy, limits, now, caller.peer)
         entry = issued_entry(Act.RENEWED if renewal else Act.ISSUED, caller, claims, issuance)
 
         def spend(connection: sqlite3.Connection, note: Note) -> None:
@@ -213,10 +208,10 @@ class ProxyIssuer:
             Rate(Scope.OWNER_ISSUES, claims.owner_dn, self._abuse.owner_issues_per_minute),
         )
 
-    def _life(self, wanted: datetime.timedelta) -> datetime.timedelta:
-        if wanted < datetime.timedelta(0):
-            raise refuse(Reason.INVALID_ARGUMENT, "lifetime must not be negative.")
-        return min(wanted or self._limits.lifetime, self._limits.lifetime)
+    async def _narrowed(self, limits: Limits, lease_id: str) -> Limits:
+        """Keep a lease to what its proxies were so far, when the policy has become wider meanwhile."""
+        narrowest = await self._database.read(lambda connection: store.narrowest(connection, lease_id))
+        return limits if narrowest is None else limits.narrowed(Limits(*narrowest))
 
     async def _check_lease(self, claims: CredentialClaims, caller: Principal) -> None:
         if await self._database.read(lambda connection: store.is_used(connection, claims.jti)):
@@ -240,31 +235,35 @@ class ProxyIssuer:
         self,
         stored: StoredCredential,
         sealed: bytes,
-        retrieval_key: Secret,
+        wanted: Wanted,
         public_key: PublicKey,
-        lifetime: datetime.timedelta,
+        limits: Limits,
         now: datetime.datetime,
     ) -> _Made:
         """Unseal, verify the stored chain as of now, and sign. Runs in a thread.
 
         What an old service key sealed is sealed anew: only now are both keys at hand.
         """
-        unsealed = self._sealer.unseal(sealed, retrieval_key, stored.owner_dn, stored.credential_id, stored.expire_time)
+        names = (stored.owner_dn, stored.credential_id, stored.expire_time)
+        unsealed = self._sealer.unseal(sealed, wanted.retrieval_key, *names)
         try:
             self._verifier.chain_now(stored.chain, require_proxy=True)
         except VerifyError as error:
             raise refuse(AT_ISSUE.get(error.reason, error.reason), error.message) from error
         chain = [x509.load_der_x509_certificate(certificate) for certificate in stored.chain]
         key = key_from_der(unsealed.reveal())
-        life = min(lifetime, stored.expire_time - now)
-        proxy = sign_proxy(chain, key, public_key, lifetime=life, limited=self._limits.limited, now=now)
+        life = min(wanted.lifetime or limits.lifetime, limits.lifetime, stored.expire_time - now)
+        proxy = sign_proxy(
+            chain, key, public_key, lifetime=life, limited=limits.limited, path_length=limits.path_length, now=now
+        )
         if self._sealer.is_current(sealed):
             return _Made(proxy, None)
-        names = (stored.owner_dn, stored.credential_id, stored.expire_time)
-        return _Made(proxy, self._sealer.seal(unsealed, retrieval_key, *names))
+        return _Made(proxy, self._sealer.seal(unsealed, wanted.retrieval_key, *names))
 
 
-def _issuance(claims: CredentialClaims, proxy: x509.Certificate, now: datetime.datetime, peer: str) -> Issuance:
+def _issuance(
+    claims: CredentialClaims, proxy: x509.Certificate, limits: Limits, now: datetime.datetime, peer: str
+) -> Issuance:
     return Issuance(
         issuance_id=str(uuid.uuid4()),
         credential_id=claims.credential_id,
@@ -277,6 +276,9 @@ def _issuance(claims: CredentialClaims, proxy: x509.Certificate, now: datetime.d
         issue_time=now,
         expire_time=proxy.not_valid_after_utc,
         peer=peer,
+        max_seconds=int(limits.lifetime.total_seconds()),
+        limited=limits.limited,
+        path_length=limits.path_length,
     )
 
 
@@ -287,7 +289,10 @@ def issued_entry(act: Act, caller: Principal, claims: CredentialClaims, issuance
         "jti": claims.jti,
         "attempt": str(claims.attempt),
         "until": issuance.expire_time.isoformat(),
+        "policy": "limited" if issuance.limited else "full",
     }
+    if issuance.path_length is not None:
+        facts["path_length"] = str(issuance.path_length)
     return by(caller, act, _names(claims), facts=facts)
 
 

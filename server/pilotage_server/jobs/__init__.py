@@ -8,7 +8,7 @@ The desks are put together like this; every constructor takes what it stands on 
     wrapping = KeyWrap(wrap_key)                                    # 32 bytes, as a Secret
     job_desk = JobDesk(database, keeper, logs, wrapping, notices, limits, clock)
     credential_desk = CredentialDesk(database, keeper, wrapping, notices, limits, clock)
-    pilot_desk = PilotDesk(database, logs, wrapping, token_keys, notices, limits, times, clock)
+    pilot_desk = PilotDesk(database, logs, wrapping, token_keys, notices, limits, times, policy, clock)
     sandboxes = SandboxStore(database, state_dir / "sandboxes", limits, clock)
     await pilot_desk.start()                                        # before the first call is served
     sweeper = asyncio.create_task(pilot_desk.run())                 # until cancelled

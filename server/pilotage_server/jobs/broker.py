@@ -11,6 +11,7 @@ Two numbers are stored so that time never changes their order, and nothing has t
 import datetime
 import math
 import sqlite3
+from collections.abc import Container
 
 from pilotage_server.jobs.job_class import fits
 from pilotage_server.store import queue
@@ -65,14 +66,19 @@ class Broker:
             found = self._classes[class_id] = queue.get_class(connection, class_id)
         return found
 
-    def choose(self, connection: sqlite3.Connection, offer: Offer, wall_left: float) -> int | None:
-        """Return the number of the job this offer should get, or None when none fits."""
+    def choose(
+        self, connection: sqlite3.Connection, offer: Offer, wall_left: float, admitted: Container[str]
+    ) -> int | None:
+        """Return the number of the job this offer should get, or None when none fits.
+
+        `admitted` are the VOs of which the pilot gets credentials.
+        """
         best: tuple[int, int] | None = None
         owner: int | None = None
         for head in queue.heads(connection):
             if owner is not None and head.owner_id != owner:
                 break
-            if not fits(self.requirements(connection, head.class_id), offer, wall_left):
+            if not fits(self.requirements(connection, head.class_id), offer, wall_left, admitted):
                 continue
             owner = head.owner_id
             candidate = queue.first(connection, head.class_id, head.owner_id)

@@ -2,6 +2,7 @@
 
 import datetime
 import sqlite3
+from collections.abc import Container
 
 from pilotage.errors import PilotageError, refuse
 from pilotage.reasons import Reason
@@ -42,11 +43,16 @@ class Dispatch:
         self._times = times
         self._new_id = make_id
 
-    def lease(self, moves: Moves, pilot: PilotRow, wall_left: float, most: int) -> list[Grant]:
-        """Lease up to `most` jobs; one whose credential does not serve any more is held instead."""
+    def lease(
+        self, moves: Moves, pilot: PilotRow, wall_left: float, most: int, admitted: Container[str]
+    ) -> list[Grant]:
+        """Lease up to `most` jobs; one whose credential does not serve any more is held instead.
+
+        `admitted` are the VOs of which the pilot gets credentials.
+        """
         grants: list[Grant] = []
         while len(grants) < most:
-            seq = self._broker.choose(moves.connection, pilot.offer, wall_left)
+            seq = self._broker.choose(moves.connection, pilot.offer, wall_left, admitted)
             if seq is None:
                 break
             row = jobs.by_seq(moves.connection, seq)

@@ -1,6 +1,7 @@
 """Classes of jobs: equal requirements, one class, so that a match looks at kinds and not at jobs."""
 
 import hashlib
+from collections.abc import Container
 
 import msgspec
 
@@ -13,8 +14,11 @@ def class_id(requirements: Requirements) -> int:
     return int.from_bytes(digest[:8]) >> 1
 
 
-def fits(requirements: Requirements, offer: Offer, wall_left: float) -> bool:
-    """Return whether a slot of this offer, there for `wall_left` more seconds, can take such a job."""
+def fits(requirements: Requirements, offer: Offer, wall_left: float, admitted: Container[str]) -> bool:
+    """Return whether a slot of this offer, there for `wall_left` more seconds, can take such a job.
+
+    `admitted` are the VOs of which its pilot gets credentials.
+    """
     return (
         requirements.site in ("", offer.site)
         and requirements.cores <= offer.cores
@@ -22,4 +26,5 @@ def fits(requirements: Requirements, offer: Offer, wall_left: float) -> bool:
         and requirements.disk_bytes <= offer.disk_bytes
         and requirements.wall_seconds <= wall_left
         and set(requirements.tags) <= set(offer.tags)
+        and requirements.vo in admitted
     )

@@ -115,8 +115,9 @@ class JobDesk:
             moves = Moves(connection, self._broker, changes, "owner", now)
             job_ids = tuple(self._new_id() for _ in checked)
             for job_id, spec in zip(job_ids, checked, strict=True):
-                kind = class_id(spec.requirements)
-                queue.put_class(connection, kind, spec.requirements)
+                needs = spec.requirements(facts.vo)
+                kind = class_id(needs)
+                queue.put_class(connection, kind, needs)
                 new = NewJob(
                     job_id=job_id,
                     owner_id=owner_id,

@@ -7,7 +7,7 @@ import asyncio
 import datetime
 import functools
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -30,6 +30,7 @@ from pilotage_server.jobs.notices import Changes, Notices
 from pilotage_server.jobs.outcomes import Verdict
 from pilotage_server.jobs.wrapping import KeyWrap
 from pilotage_server.principal import Principal
+from pilotage_server.retrieval import RetrievalPolicy
 from pilotage_server.store import jobs, lease_credentials, leases, pilots, sandboxes
 from pilotage_server.store.database import Database
 from pilotage_server.store.jobs import JobRow
@@ -71,6 +72,7 @@ class PilotDesk:
         notices: Notices,
         limits: JobLimits,
         times: LeaseTimes,
+        policy: RetrievalPolicy,
         clock: Clock,
         make_id: NewId = new_id,
     ) -> None:
@@ -79,6 +81,7 @@ class PilotDesk:
         self._notices = notices
         self._limits = limits
         self._times = times
+        self._policy = policy
         self._clock = clock
         self._new_id = make_id
         self._broker = Broker()
@@ -155,12 +158,15 @@ class PilotDesk:
         deadline = loop.time() + min(max(wait_seconds, 0.0), self._times.longest_wait_seconds)
         pilot = await self._database.read(lambda c: self._present(c, caller, pilot_id))
 
+        # The same policy decides when the pilot comes for the credential: it is offered no job that it could not serve.
+        admitted = self._policy.admitted(caller)
+
         def takes(requirements: Requirements) -> bool:
-            return fits(requirements, pilot.offer, self._wall_left(pilot))
+            return fits(requirements, pilot.offer, self._wall_left(pilot), admitted)
 
         with self._notices.waiting(takes, slots) as place:
             while True:
-                acquired = await self._move("server", functools.partial(self._take, caller, pilot_id, slots))
+                acquired = await self._move("server", functools.partial(self._take, caller, pilot_id, slots, admitted))
                 place.served()
                 if acquired.grants or acquired.drain:
                     return acquired
@@ -168,7 +174,7 @@ class PilotDesk:
                 if left <= 0 or not await place.wait(left):
                     return acquired
 
-    def _take(self, caller: Principal, pilot_id: str, slots: int, moves: Moves) -> Acquired:
+    def _take(self, caller: Principal, pilot_id: str, slots: int, admitted: Container[str], moves: Moves) -> Acquired:
         pilot = self._present(moves.connection, caller, pilot_id)
         pilots.seen(moves.connection, pilot_id, moves.now)
         if pilot.drain:
@@ -176,7 +182,7 @@ class PilotDesk:
         free = pilot.offer.slots - leases.count_of_pilot(moves.connection, pilot_id)
         if free < 1:
             raise refuse(Reason.TOO_MANY_LEASES)
-        grants = self._dispatch.lease(moves, pilot, self._wall_left(pilot), min(slots, free))
+        grants = self._dispatch.lease(moves, pilot, self._wall_left(pilot), min(slots, free), admitted)
         return Acquired(tuple(grants), drain=False)
 
     def _present(self, connection: sqlite3.Connection, caller: Principal, pilot_id: str) -> PilotRow:

@@ -29,7 +29,7 @@ class StoredCredential(msgspec.Struct, frozen=True):
 
 
 class Issuance(msgspec.Struct, frozen=True):
-    """One proxy made from a credential, and the token that was honoured for it."""
+    """One proxy made from a credential, the token that was honoured for it, and the policy that held."""
 
     issuance_id: str
     credential_id: str
@@ -42,6 +42,9 @@ class Issuance(msgspec.Struct, frozen=True):
     issue_time: datetime.datetime
     expire_time: datetime.datetime
     peer: str
+    max_seconds: int | None = None
+    limited: bool = False
+    path_length: int | None = None
 
 
 class Place(msgspec.Struct, frozen=True, array_like=True):
@@ -72,12 +75,14 @@ ERASE = (
 )
 SCRUB = "PRAGMA secure_delete = ON"
 ISSUANCE_COLUMNS = (
-    "issuance_id, credential_id, jti, job_id, lease_id, attempt, pilot_dn, serial, issue_time, expire_time, peer"
+    "issuance_id, credential_id, jti, job_id, lease_id, attempt, pilot_dn, serial, issue_time, expire_time, peer,"
+    " max_seconds, limited, path_length"
 )
 ISSUE = (
-    f"INSERT INTO issuances ({ISSUANCE_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
+    f"INSERT INTO issuances ({ISSUANCE_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
     " ON CONFLICT (jti) DO NOTHING"
 )
+NARROWEST = "SELECT min(max_seconds), max(limited), min(path_length) FROM issuances WHERE lease_id = ?"
 USED = "SELECT 1 FROM issuances WHERE jti = ?"
 ISSUANCES_OF = (
     f"SELECT {ISSUANCE_COLUMNS} FROM issuances WHERE credential_id = ?"  # noqa: S608
@@ -194,9 +199,18 @@ def issue(connection: sqlite3.Connection, issuance: Issuance) -> None:
         microseconds(issuance.issue_time),
         microseconds(issuance.expire_time),
         issuance.peer,
+        issuance.max_seconds,
+        issuance.limited,
+        issuance.path_length,
     )
     if connection.execute(ISSUE, values).rowcount != 1:
         raise refuse(Reason.TOKEN_USED)
+
+
+def narrowest(connection: sqlite3.Connection, lease_id: str) -> tuple[datetime.timedelta, bool, int | None] | None:
+    """Return the narrowest policy of a lease's proxies so far: life, limited, path length; None before the first."""
+    seconds, limited, path_length = connection.execute(NARROWEST, (lease_id,)).fetchone()
+    return None if seconds is None else (datetime.timedelta(seconds=seconds), bool(limited), path_length)
 
 
 def issuances_of(connection: sqlite3.Connection, credential_id: str, after: Place, limit: int) -> list[Issuance]:
@@ -218,6 +232,9 @@ def _issuance(row: sqlite3.Row) -> Issuance:
         issue_time=from_microseconds(row[8]),
         expire_time=from_microseconds(row[9]),
         peer=row[10],
+        max_seconds=row[11],
+        limited=bool(row[12]),
+        path_length=row[13],
     )
 
 

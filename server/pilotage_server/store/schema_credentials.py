@@ -49,6 +49,10 @@ issuances = sa.Table(
     sa.Column("issue_time", sa.Integer, nullable=False),
     sa.Column("expire_time", sa.Integer, nullable=False),
     sa.Column("peer", sa.Text, nullable=False),
+    # The policy that held; a renewal never goes beyond the narrowest of its lease.
+    sa.Column("max_seconds", sa.Integer, comment="NULL where it is not known any more"),
+    sa.Column("limited", sa.Boolean, nullable=False),
+    sa.Column("path_length", sa.Integer, comment="NULL for any number of further proxies"),
     sa.Index("issuances_of_credential", "credential_id", "issue_time", "issuance_id"),
     sa.Index("issuances_of_lease", "lease_id"),
 )
