@@ -333,6 +333,27 @@ def test_a_cancelled_job_is_cancelled_whatever_its_credential(
     assert finish(pilot, pilot_id, lease, KILLED) == job_pb2.JOB_STATE_CANCELLED
 
 
+def test_a_pilot_that_was_told_to_end_gets_no_more_tokens_however_long_it_goes_on(
+    owner: Client, pilot: Client, identity: LocalIdentity
+) -> None:
+    """One that is not ours may report for ever, and so keep its lease."""
+    kept = new(owner, identity)
+    job_id, pilot_id, lease = running_job(owner, pilot, kept)
+    again = pilot_pb2.RefreshCredentialTokenRequest(pilot_id=pilot_id, lease_id=lease.lease_id)
+    pilot.pilots.RefreshCredentialToken(again)
+    owner.jobs.CancelJobs(job_pb2.CancelJobsRequest(job_ids=[job_id]))
+    for _ in range(2):
+        assert reason(pilot.pilots.RefreshCredentialToken, again) is Reason.CANCELLED_BY_OWNER
+        assert beat(pilot, pilot_id, lease) == (pilot_pb2.LEASE_ORDER_KILL, "CANCELLED_BY_OWNER")
+    assert finish(pilot, pilot_id, lease, KILLED) == job_pb2.JOB_STATE_CANCELLED
+    _, other_id, lease = running_job(owner, pilot, kept)
+    again = pilot_pb2.RefreshCredentialTokenRequest(pilot_id=other_id, lease_id=lease.lease_id)
+    destroy(owner, kept)
+    # A new credential is for the next attempt, not for this one.
+    assert rebind(owner, new(owner, identity)) == (0, 0)
+    assert reason(pilot.pilots.RefreshCredentialToken, again) is Reason.CREDENTIAL_DESTROYED
+
+
 def test_an_admin_destroys_what_others_cannot(
     rig: Rig, owner: Client, identity: LocalIdentity, admin: LocalIdentity, bob_proxy: Path
 ) -> None:

@@ -293,10 +293,18 @@ class PilotDesk:
         return end
 
     async def refresh_token(self, caller: Principal, pilot_id: str, lease_id: str) -> TokenAndKey:
-        """Return a fresh credential token, and the retrieval key, for a live lease."""
+        """Return a fresh credential token, and the retrieval key, for a live lease that may go on.
+
+        A pilot that was told to end it needs no proxy any more, and one that goes on reporting instead must get none:
+        not of the credential that was withdrawn, and not of the one that the job has got for its next attempt.
+        """
 
         def refresh(connection: sqlite3.Connection) -> TokenAndKey:
             lease, row = self._live(connection, caller, lease_id, pilot_id)
+            if row.cancel_requested:
+                raise refuse(Reason.CANCELLED_BY_OWNER)
+            if lease.stop_reason:
+                raise refuse(Reason[lease.stop_reason])
             pilot = pilots.by_id(connection, lease.pilot_id)
             key = self._dispatch.retrieval_key(connection, row)
             return TokenAndKey(self._dispatch.token(row, lease.lease_id, pilot, self._clock()), key)
