@@ -80,19 +80,25 @@ digest(const void *data, size_t len, uint8_t out[32])
 }
 
 /*
- * Names of ciphers and texts of errors make up a third of what OpenSSL does
- * at its start, and verifying needs neither: nothing is decrypted here, and
- * reasons are words of our own. Digests stay, so that a weak one is known.
+ * Names of ciphers and digests and texts of errors make up most of what
+ * OpenSSL does at its start, and verifying needs neither ciphers nor texts:
+ * nothing is decrypted here, and reasons are words of our own. Of the digests
+ * it needs to know by name those that may sign, and SHA-1, which RSASSA-PSS may
+ * have in its mask; a signature by any other is weak, known or not.
  */
 static int
 start_openssl(void)
 {
 	const uint64_t without = OPENSSL_INIT_NO_LOAD_CONFIG |
 	    OPENSSL_INIT_NO_ADD_ALL_CIPHERS |
+	    OPENSSL_INIT_NO_ADD_ALL_DIGESTS |
 	    OPENSSL_INIT_NO_LOAD_CRYPTO_STRINGS;
 
 	return OPENSSL_init_crypto(without, NULL) == 1 &&
-	    pil_library() != NULL;
+	    EVP_add_digest(EVP_sha1()) == 1 &&
+	    EVP_add_digest(EVP_sha256()) == 1 &&
+	    EVP_add_digest(EVP_sha384()) == 1 &&
+	    EVP_add_digest(EVP_sha512()) == 1 && pil_library() != NULL;
 }
 
 static const char *

@@ -52,6 +52,9 @@ refused(struct pil_verify *v, X509_STORE_CTX *ctx)
 		return pil_deny(v, reason,
 		    "the issuer %s is not trusted here: %s", show,
 		    X509_verify_cert_error_string(error));
+	/* One sentence, whether OpenSSL knows the digest or has no name for it. */
+	if (reason == PIL_SIGNATURE_WEAK)
+		return pil_weak_signature(v, show);
 	return pil_deny(v, reason, "%s: %s", show,
 	    X509_verify_cert_error_string(error));
 }

@@ -88,6 +88,9 @@ enum pil_reason	pil_verify_watched(const struct pil_verify_options *,
 /* library.c */
 OSSL_LIB_CTX	*pil_library(void);
 
+/* provider.c */
+int		pil_provide(OSSL_LIB_CTX *);
+
 /* pem.c */
 struct pil_pem {
 	const char	*at;
@@ -136,6 +139,7 @@ int		pil_hashed_name(const X509_NAME *, const char *, char [32]);
 enum pil_reason	pil_load_anchors(struct pil_verify *, STACK_OF(X509) *);
 
 /* strength.c */
+enum pil_reason	pil_weak_signature(struct pil_verify *, const char *);
 enum pil_reason	pil_check_strength(struct pil_verify *, X509 *, int);
 enum pil_reason	pil_check_key(struct pil_verify *);
 

@@ -75,6 +75,13 @@ good_signature(X509 *x)
 	    digest == NID_sha512;
 }
 
+enum pil_reason
+pil_weak_signature(struct pil_verify *v, const char *show)
+{
+	return pil_deny(v, PIL_SIGNATURE_WEAK,
+	    "%s is not signed with SHA-256, SHA-384 or SHA-512", show);
+}
+
 /*
  * A trust anchor's signature on itself proves nothing and many are old, so it
  * is not judged; its key is.
@@ -90,8 +97,7 @@ pil_check_strength(struct pil_verify *v, X509 *x, int is_anchor)
 		    "the key of %s is neither RSA of %d to %d bits nor on a "
 		    "NIST curve", show, RSA_MIN, RSA_MAX);
 	if (!is_anchor && !good_signature(x))
-		return pil_deny(v, PIL_SIGNATURE_WEAK,
-		    "%s is not signed with SHA-256, SHA-384 or SHA-512", show);
+		return pil_weak_signature(v, show);
 	return PIL_OK;
 }
 
