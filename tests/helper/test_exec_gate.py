@@ -1,5 +1,6 @@
 """What the setuid program is made of: its size, its links, its calls."""
 
+import platform
 import re
 import subprocess
 from pathlib import Path
@@ -169,6 +170,22 @@ def test_the_installed_programs_link_libc_alone_and_are_hardened(rig: HelperRig,
     symbols = readelf(program, "--dyn-syms")
     assert "__stack_chk_fail" in symbols
     assert "_chk@" in symbols
+
+
+@pytest.mark.root
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "aarch64"), reason="linked to libc on this kind of machine")
+def test_the_program_that_deletes_is_linked_to_nothing(rig: HelperRig) -> None:
+    """Not even to itself: nobody would apply a relocation (docs/adr/0010)."""
+    program = rig.keeper.with_name("pilotage-sweep")
+    dynamic = readelf(program, "-d")
+    assert "BIND_NOW" in dynamic
+    assert "NEEDED" not in dynamic
+    assert "no relocations" in readelf(program, "-r")
+    headers = readelf(program, "-l")
+    assert "INTERP" not in headers
+    assert "Position-Independent Executable" in headers
+    assert "GNU_RELRO" in headers
+    assert re.search(r"GNU_STACK.* RW ", headers)
 
 
 @pytest.mark.root

@@ -12,15 +12,14 @@
 #include <sys/msg.h>
 #include <sys/sem.h>
 #include <sys/shm.h>
-#include <sys/stat.h>
+#include <sys/syscall.h>
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
-#include <string.h>
-#include <unistd.h>
+#include <stddef.h>
+#include <stdint.h>
 
+#include "sweep/kernel.h"
 #include "sweep/tree.h"
 
 #define MANY		250	/* an exit status counts no further */
@@ -28,32 +27,36 @@
 #define RUN_ID_LENGTH	32
 #define OPEN_DIRECTORY	(O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
 
-static const char *const shared_directories[] = { "/tmp", "/var/tmp",
-    "/dev/shm", "/dev/mqueue" };
+static const char shared_directories[][16] = { "/tmp", "/var/tmp", "/dev/shm",
+    "/dev/mqueue" };
+
+static uid_t
+who_am_i(void)
+{
+	return (uid_t)kernel(SYS_getuid, 0, 0, 0, 0, 0);
+}
 
 static int
 remove_owned(const char *path, uid_t uid)
 {
-	struct dirent *entry;
-	struct stat st;
+	static struct directory dir;
+	struct entry entry;
 	int fd, left = 0;
-	DIR *dir;
 
-	if ((fd = open(path, OPEN_DIRECTORY)) == -1)
+	if ((fd = open_at(AT_FDCWD, path, OPEN_DIRECTORY)) < 0)
 		return 0;
-	if ((dir = fdopendir(fd)) == NULL) {
-		(void)close(fd);
-		return 1;
-	}
-	while ((entry = readdir(dir)) != NULL) {
-		if (strcmp(entry->d_name, ".") == 0 ||
-		    fstatat(fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) ==
-		    -1 || st.st_uid != uid)
-			continue;
-		left += tree_remove(fd, entry->d_name) != 0;
-	}
-	(void)closedir(dir);
+	use_directory(&dir, fd);
+	while (next_entry(&dir, &entry))
+		if (owner_at(fd, entry.name) == uid)
+			left += tree_remove(fd, entry.name) != 0;
+	close_fd(fd);
 	return left;
+}
+
+static int
+objects(long number, long a, long b, void *answer)
+{
+	return (int)kernel(number, a, b, (long)(uintptr_t)answer, 0, 0);
 }
 
 /* System V objects by their index; those of others cannot be removed. */
@@ -68,56 +71,63 @@ remove_objects(uid_t uid)
 	struct seminfo sem_info;
 	int i, id, top;
 
-	top = shmctl(0, SHM_INFO, (struct shmid_ds *)(void *)&shm_info);
+	top = objects(SYS_shmctl, 0, SHM_INFO, &shm_info);
 	for (i = 0; i <= top; i++)
-		if ((id = shmctl(i, SHM_STAT_ANY, &shm)) != -1 &&
+		if ((id = objects(SYS_shmctl, i, SHM_STAT_ANY, &shm)) >= 0 &&
 		    shm.shm_perm.uid == uid)
-			(void)shmctl(id, IPC_RMID, NULL);
-	top = msgctl(0, MSG_INFO, (struct msqid_ds *)(void *)&msg_info);
+			(void)objects(SYS_shmctl, id, IPC_RMID, NULL);
+	top = objects(SYS_msgctl, 0, MSG_INFO, &msg_info);
 	for (i = 0; i <= top; i++)
-		if ((id = msgctl(i, MSG_STAT_ANY, &msg)) != -1 &&
+		if ((id = objects(SYS_msgctl, i, MSG_STAT_ANY, &msg)) >= 0 &&
 		    msg.msg_perm.uid == uid)
-			(void)msgctl(id, IPC_RMID, NULL);
-	top = semctl(0, 0, SEM_INFO, &sem_info);
+			(void)objects(SYS_msgctl, id, IPC_RMID, NULL);
+	/* Semaphores have a number between; it is of no use here. */
+	top = (int)kernel(SYS_semctl, 0, 0, SEM_INFO,
+	    (long)(uintptr_t)&sem_info, 0);
 	for (i = 0; i <= top; i++)
-		if ((id = semctl(i, 0, SEM_STAT_ANY, &sem)) != -1 &&
-		    sem.sem_perm.uid == uid)
-			(void)semctl(id, 0, IPC_RMID);
+		if ((id = (int)kernel(SYS_semctl, i, 0, SEM_STAT_ANY,
+		    (long)(uintptr_t)&sem, 0)) >= 0 && sem.sem_perm.uid == uid)
+			(void)kernel(SYS_semctl, id, 0, IPC_RMID, 0, 0);
 }
 
 static int
 is_run_id(const char *text)
 {
-	return strlen(text) == RUN_ID_LENGTH &&
-	    strspn(text, "0123456789abcdef") == RUN_ID_LENGTH;
+	int n = 0;
+
+	while ((*text >= '0' && *text <= '9') || (*text >= 'a' && *text <= 'f')) {
+		text++;
+		n++;
+	}
+	return n == RUN_ID_LENGTH && *text == '\0';
 }
 
 int
 main(int argc, char **argv)
 {
 	char name[RUN_ID_LENGTH + 16];
+	uid_t uid = who_am_i();
 	int home, left = 0;
 	size_t i;
 
-	if (argc != 4 || argv[1][0] != '/' || !is_run_id(argv[2]) ||
-	    getuid() == 0 || geteuid() != getuid())
+	if (argc != 4 || argv[1][0] != '/' || !is_run_id(argv[2]) || uid == 0 ||
+	    (uid_t)kernel(SYS_geteuid, 0, 0, 0, 0, 0) != uid)
 		return USAGE;
-	(void)snprintf(name, sizeof(name), "pilotage-%s", argv[2]);
+	*put_text(put_text(name, "pilotage-"), argv[2]) = '\0';
+	home = open_at(AT_FDCWD, argv[1], OPEN_DIRECTORY);
 	/* A payload may have shut its own home. */
-	home = open(argv[1], OPEN_DIRECTORY);
-	if (home == -1 && errno == EACCES &&
-	    fchmodat(AT_FDCWD, argv[1], 0700, AT_SYMLINK_NOFOLLOW) == 0)
-		home = open(argv[1], OPEN_DIRECTORY);
-	if (home != -1)
+	if (home == -EACCES && allow_at(AT_FDCWD, argv[1]) == 0)
+		home = open_at(AT_FDCWD, argv[1], OPEN_DIRECTORY);
+	if (home >= 0)
 		left += tree_remove(home, name) != 0;
 	/* In a home that is missing, or is none, nothing was ever made. */
-	else if (errno != ENOENT && errno != ENOTDIR && errno != ELOOP)
+	else if (home != -ENOENT && home != -ENOTDIR && home != -ELOOP)
 		left++;
-	if (strcmp(argv[3], "account") == 0) {
-		remove_objects(getuid());
+	if (is_same(argv[3], "account")) {
+		remove_objects(uid);
 		for (i = 0; i < sizeof(shared_directories) /
 		    sizeof(shared_directories[0]); i++)
-			left += remove_owned(shared_directories[i], getuid());
+			left += remove_owned(shared_directories[i], uid);
 	}
 	return left < MANY ? left : MANY;
 }

@@ -7,17 +7,14 @@
  * ".." is never followed, and a directory that is swapped for a link is not
  * entered (helper.md C7).
  */
-#include <sys/stat.h>
 #include <sys/syscall.h>
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
-#include <stdio.h>
-#include <string.h>
-#include <unistd.h>
+#include <stdint.h>
 
+#include "sweep/kernel.h"
 #include "sweep/tree.h"
 
 #define OPEN_DIRECTORY	(O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
@@ -26,121 +23,114 @@
 #define PASSES_MAX	100000
 
 /*
- * Is something mounted there? What is below a mount is not the run's, even if
- * the account owns it. Before Linux 5.6 only another device is seen.
+ * Open without leaving the mount: what is below another one is not the run's,
+ * even if the account owns it. Before Linux 5.6 only another device is seen.
  */
+static int
+open_here(int at, const char *name, int flags)
+{
+	struct open_how how = { .flags = (unsigned)flags,
+	    .resolve = RESOLVE_NO_XDEV };
+	int fd = (int)kernel(SYS_openat2, at, (long)(uintptr_t)name,
+	    (long)(uintptr_t)&how, sizeof(how), 0);
+
+	if (fd != -ENOSYS)
+		return fd;
+	return is_elsewhere(at, name) ? -EXDEV : open_at(at, name, flags);
+}
+
 static int
 is_mounted(int at, const char *name)
 {
-	struct open_how how = { .flags = O_PATH | O_NOFOLLOW | O_CLOEXEC,
-	    .resolve = RESOLVE_NO_XDEV };
-	int fd = (int)syscall(SYS_openat2, at, name, &how, sizeof(how));
-	struct stat here, there;
+	int fd = open_here(at, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
 
-	if (fd != -1) {
-		(void)close(fd);
-		return 0;
-	}
-	if (errno != ENOSYS)
-		return errno == EXDEV;
-	return fstat(at, &here) == 0 && fstatat(at, name, &there,
-	    AT_SYMLINK_NOFOLLOW) == 0 && here.st_dev != there.st_dev;
+	if (fd >= 0)
+		close_fd(fd);
+	return fd == -EXDEV;
 }
 
 /* Open a directory, giving ourselves the rights on it that its owner can. */
-static DIR *
-enter(int at, const char *name)
+static int
+enter(int at, const char *name, struct directory *dir)
 {
-	DIR *dir;
-	int fd;
+	int fd = open_here(at, name, OPEN_DIRECTORY);
 
-	if (is_mounted(at, name))
-		return NULL;
-	/* Moving a directory needs the right to write into it, too. */
-	(void)!fchmodat(at, name, 0700, AT_SYMLINK_NOFOLLOW);
-	if ((fd = openat(at, name, OPEN_DIRECTORY)) == -1)
-		return NULL;
-	if ((dir = fdopendir(fd)) == NULL)
-		(void)close(fd);
-	return dir;
+	if (fd == -EACCES && !is_mounted(at, name) && allow_at(at, name) == 0)
+		fd = open_here(at, name, OPEN_DIRECTORY);
+	if (fd < 0)
+		return -1;
+	(void)allow(fd);
+	use_directory(dir, fd);
+	return 0;
 }
 
 /* Remove a file, a link or an empty directory. */
 static int
-remove_one(int at, const char *name)
+remove_one(int at, const char *name, int is_directory)
 {
-	if (unlinkat(at, name, 0) == 0 || errno == ENOENT)
-		return 0;
-	return unlinkat(at, name, AT_REMOVEDIR);
-}
+	int first = is_directory ? AT_REMOVEDIR : 0, answer;
 
-static int
-is_dots(const char *name)
-{
-	return strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
+	answer = unlink_at(at, name, first);
+	if (answer == -ENOTDIR || (answer != -ENOENT && !is_directory))
+		answer = unlink_at(at, name, first ^ AT_REMOVEDIR);
+	return answer == 0 || answer == -ENOENT ? 0 : -1;
 }
 
 /* Empty an entry of the top; what is full itself moves up, for a later pass. */
 static int
 flatten(int top, const char *name, unsigned long *counter)
 {
-	struct dirent *entry;
+	static struct directory dir;
+	struct entry entry;
 	char raised[32];
-	DIR *dir;
 	int done = 0, failed;
 
-	if ((dir = enter(top, name)) == NULL)
+	if (enter(top, name, &dir) == -1)
 		return 0;
-	while ((entry = readdir(dir)) != NULL) {
-		if (is_dots(entry->d_name))
-			continue;
-		if (remove_one(dirfd(dir), entry->d_name) == 0) {
+	while (next_entry(&dir, &entry)) {
+		if (remove_one(dir.fd, entry.name, entry.is_directory) == 0) {
 			done++;
 			continue;
 		}
-		if (is_mounted(dirfd(dir), entry->d_name))
+		if (is_mounted(dir.fd, entry.name))
 			continue;
-		(void)!fchmodat(dirfd(dir), entry->d_name, 0700,
-		    AT_SYMLINK_NOFOLLOW);
+		/* Moving a directory needs the right to write into it, too. */
+		(void)allow_at(dir.fd, entry.name);
 		/* Its owner may have taken the names that come next. */
 		do {
-			(void)snprintf(raised, sizeof(raised), ".raised-%lu",
-			    (*counter)++);
-			failed = renameat(dirfd(dir), entry->d_name, top,
-			    raised);
-		} while (failed == -1 && (errno == EEXIST ||
-		    errno == ENOTEMPTY || errno == ENOTDIR));
+			*put_number(put_text(raised, ".raised-"),
+			    (*counter)++) = '\0';
+			failed = rename_at(dir.fd, entry.name, top, raised);
+		} while (failed == -EEXIST || failed == -ENOTEMPTY ||
+		    failed == -ENOTDIR);
 		done += failed == 0;
 	}
-	(void)closedir(dir);
+	close_fd(dir.fd);
 	return done;
 }
 
 int
 tree_remove(int at, const char *name)
 {
-	struct dirent *entry;
+	static struct directory top;
+	struct entry entry;
 	unsigned long counter = 0;
 	int done = 1, pass;
-	DIR *top;
 
-	if (remove_one(at, name) == 0)
+	if (remove_one(at, name, 1) == 0)
 		return 0;
-	if ((top = enter(at, name)) == NULL)
+	if (enter(at, name, &top) == -1)
 		return -1;
 	for (pass = 0; done > 0 && pass < PASSES_MAX; pass++) {
 		done = 0;
-		rewinddir(top);
-		while ((entry = readdir(top)) != NULL) {
-			if (is_dots(entry->d_name))
-				continue;
-			if (remove_one(dirfd(top), entry->d_name) == 0)
+		rewind_directory(&top);
+		while (next_entry(&top, &entry))
+			if (remove_one(top.fd, entry.name,
+			    entry.is_directory) == 0)
 				done++;
 			else
-				done += flatten(dirfd(top), entry->d_name,
-				    &counter);
-		}
+				done += flatten(top.fd, entry.name, &counter);
 	}
-	(void)closedir(top);
-	return remove_one(at, name);
+	close_fd(top.fd);
+	return remove_one(at, name, 1);
 }

@@ -1,0 +1,107 @@
+/*
+ * The way into the kernel and out of it, and what a compiler may call by itself.
+ */
+#include <sys/syscall.h>
+
+#include <stddef.h>
+#include <unistd.h>
+
+#include "sweep/kernel.h"
+
+#ifndef PILOTAGE_BARE
+#include <errno.h>
+
+long
+kernel(long number, long a, long b, long c, long d, long e)
+{
+	long answer = syscall(number, a, b, c, d, e);
+
+	return answer == -1 ? -errno : answer;
+}
+
+#else
+
+int	main(int, char **);
+void	bare_start(long *) __attribute__((noreturn, used));
+void	*memset(void *, int, size_t);
+void	*memcpy(void *, const void *, size_t);
+
+#ifdef __x86_64__
+__asm__(".text\n"
+    ".globl _start\n"
+    ".type _start, @function\n"
+    "_start:\n"
+    "	xorl %ebp, %ebp\n"
+    "	movq %rsp, %rdi\n"
+    "	andq $-16, %rsp\n"
+    "	call bare_start\n"
+    "	hlt\n");
+
+long
+kernel(long number, long a, long b, long c, long d, long e)
+{
+	register long fourth __asm__("r10") = d;
+	register long fifth __asm__("r8") = e;
+
+	__asm__ volatile("syscall" : "+a"(number) : "D"(a), "S"(b), "d"(c),
+	    "r"(fourth), "r"(fifth) : "rcx", "r11", "memory");
+	return number;
+}
+#else
+__asm__(".text\n"
+    ".globl _start\n"
+    ".type _start, %function\n"
+    "_start:\n"
+    "	mov x29, #0\n"
+    "	mov x30, #0\n"
+    "	mov x0, sp\n"
+    "	and sp, x0, #-16\n"
+    "	b bare_start\n");
+
+long
+kernel(long number, long a, long b, long c, long d, long e)
+{
+	register long eighth __asm__("x8") = number;
+	register long answer __asm__("x0") = a;
+	register long second __asm__("x1") = b;
+	register long third __asm__("x2") = c;
+	register long fourth __asm__("x3") = d;
+	register long fifth __asm__("x4") = e;
+
+	__asm__ volatile("svc #0" : "+r"(answer) : "r"(eighth), "r"(second),
+	    "r"(third), "r"(fourth), "r"(fifth) : "memory");
+	return answer;
+}
+#endif
+
+/* The kernel leaves the number of arguments and the arguments on the stack. */
+void
+bare_start(long *stack)
+{
+	int answer = main((int)stack[0], (char **)(stack + 1));
+
+	for (;;)
+		(void)kernel(SYS_exit_group, answer, 0, 0, 0, 0);
+}
+
+void *
+memset(void *to, int byte, size_t n)
+{
+	unsigned char *at = to;
+
+	while (n-- > 0)
+		*at++ = (unsigned char)byte;
+	return to;
+}
+
+void *
+memcpy(void *to, const void *from, size_t n)
+{
+	unsigned char *at = to;
+	const unsigned char *next = from;
+
+	while (n-- > 0)
+		*at++ = *next++;
+	return to;
+}
+#endif
