@@ -8,40 +8,51 @@
 #include <sys/syscall.h>
 
 #include <errno.h>
-#include <linux/audit.h>
-#include <linux/filter.h>
+#include <limits.h>
 #include <linux/seccomp.h>
 #include <sched.h>
 #include <stddef.h>
 
+#include "sandbox/filter.h"
 #include "mapper/sandbox.h"
-
-#if defined(__x86_64__)
-#define ARCH	AUDIT_ARCH_X86_64
-#elif defined(__aarch64__)
-#define ARCH	AUDIT_ARCH_AARCH64
-#else
-#error "no system call filter for this architecture"
-#endif
 
 #define LOAD(field)	BPF_STMT(BPF_LD | BPF_W | BPF_ABS, \
 			    offsetof(struct seccomp_data, field))
 #define RETURN(what)	BPF_STMT(BPF_RET | BPF_K, (what))
-#define EQUAL(x, t, f)	BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (x), (t), (f))
 
-#define REFUSE(call) \
-	EQUAL(SYS_##call, 0, 1), \
-	RETURN(SECCOMP_RET_ERRNO | EPERM)
+static const struct pil_answer allow = {
+	{ RETURN(SECCOMP_RET_ALLOW) }, 1
+};
+static const struct pil_answer refuse = {
+	{ RETURN(SECCOMP_RET_ERRNO | EPERM) }, 1
+};
+/* The C library then uses clone, whose flags can be looked at. */
+static const struct pil_answer unknown = {
+	{ RETURN(SECCOMP_RET_ERRNO | ENOSYS) }, 1
+};
+/* A module may have threads, never processes. */
+static const struct pil_answer threads = { {
+	LOAD(args[0]),
+	BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, CLONE_THREAD, 1, 0),
+	RETURN(SECCOMP_RET_ERRNO | EPERM),
+	RETURN(SECCOMP_RET_ALLOW),
+}, 4 };
 
-static struct sock_filter filter[] = {
-	LOAD(arch),
-	EQUAL(ARCH, 1, 0),
-	RETURN(SECCOMP_RET_KILL_PROCESS),
-	LOAD(nr),
+#define IS(call, answer)	{ SYS_##call, SYS_##call, &(answer) }
+#define REFUSE(call)		IS(call, refuse)
+
 #ifdef __x86_64__
-	/* The x32 calls are the same ones by other numbers. */
-	BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, 0x40000000, 0, 1),
-	RETURN(SECCOMP_RET_KILL_PROCESS),
+/* The x32 calls are the same ones by other numbers. */
+#define X32	0x40000000u
+
+static const struct pil_answer fatal = {
+	{ RETURN(SECCOMP_RET_KILL_PROCESS) }, 1
+};
+#endif
+
+static struct pil_call calls[] = {
+#ifdef __x86_64__
+	{ X32, UINT_MAX, &fatal },
 	REFUSE(fork), REFUSE(vfork), REFUSE(chmod), REFUSE(chown),
 	REFUSE(lchown), REFUSE(mknod), REFUSE(rename), REFUSE(symlink),
 	REFUSE(truncate), REFUSE(iopl), REFUSE(ioperm),
@@ -76,28 +87,24 @@ static struct sock_filter filter[] = {
 	REFUSE(settimeofday), REFUSE(clock_settime), REFUSE(clock_adjtime),
 	REFUSE(sethostname), REFUSE(setdomainname), REFUSE(quotactl),
 	REFUSE(syslog),
-	/* A module may have threads, never processes. */
-	EQUAL(SYS_clone3, 0, 1),
-	RETURN(SECCOMP_RET_ERRNO | ENOSYS),
-	EQUAL(SYS_clone, 0, 4),
-	LOAD(args[0]),
-	BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, CLONE_THREAD, 1, 0),
-	RETURN(SECCOMP_RET_ERRNO | EPERM),
-	RETURN(SECCOMP_RET_ALLOW),
-	RETURN(SECCOMP_RET_ALLOW),
+	IS(clone3, unknown), IS(clone, threads),
 };
 
 int
 sandbox_calls(void)
 {
-#ifdef __SANITIZE_ADDRESS__
-	(void)filter;	/* the sanitizer needs clone for its leak check */
-	return 0;
-#else
+	struct sock_filter filter[PIL_FILTER_MAX];
 	struct sock_fprog program = {
-		sizeof(filter) / sizeof(filter[0]), filter
+		pil_filter(filter, calls, sizeof(calls) / sizeof(calls[0]),
+		    &allow), filter
 	};
 
+	if (program.len == 0)
+		return -1;
+#ifdef __SANITIZE_ADDRESS__
+	/* The sanitizer needs clone for its leak check. */
+	return 0;
+#else
 	return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0);
 #endif
 }
