@@ -119,6 +119,22 @@ def test_a_revoked_server_is_refused(
     assert no(alice, options, good) is Reason.VOMS_AA_REVOKED
 
 
+@pytest.mark.parametrize("padding", [0, 2_000_000], ids=["kept", "read again"])
+def test_each_list_of_the_owners_authority_is_asked_about_the_server_too(
+    alice: v.Entity, options: VerifyOptions, good: acs.Ac, grid: v.Authority, voms: acs.Server, padding: int
+) -> None:
+    grid.file(".r0").write_bytes(b"#" * padding + b"\n" + grid.file(".r0").read_bytes())
+    assert ask(alice, options, good).fqans == ("/demo/Role=analysis", "/demo")
+    grid.file(".r0").rename(grid.file(".r1"))
+    grid.revoked.append(voms.entity.certificate.serial_number)
+    grid.write_crl()
+    assert no(alice, options, good) is Reason.VOMS_AA_REVOKED
+    grid.file(".r0").rename(grid.file(".r2"))
+    grid.file(".r1").rename(grid.file(".r0"))
+    grid.file(".r2").rename(grid.file(".r1"))
+    assert no(alice, options, good) is Reason.VOMS_AA_REVOKED
+
+
 def test_the_signature_is_the_servers_and_over_these_bytes(
     alice: v.Entity, options: VerifyOptions, good: acs.Ac
 ) -> None:

@@ -65,6 +65,7 @@ struct pil_verify {
 	struct pil_key			 key;
 	X509_STORE			*store;	/* trust anchors read so far */
 	STACK_OF(X509_NAME)		*names;	/* of those looked up for it */
+	struct pil_lists		*lists;	/* revocation lists read so far */
 };
 
 enum pil_use {
@@ -158,6 +159,7 @@ int		pil_is_old_chain(const struct pil_verify *);
 enum pil_reason	pil_build_old_chain(struct pil_verify *);
 
 /* crl.c */
+void		pil_free_lists(struct pil_verify *);
 enum pil_reason	pil_check_revocation(struct pil_verify *, STACK_OF(X509) *,
 		    int);
 

@@ -1,7 +1,8 @@
 /*
  * Revocation: each certificate of the chain that a CA issued is looked up in
  * that CA's lists in the directory. A list that is there and stale is an
- * error; none at all is one by policy.
+ * error; none at all is one by policy. Lists are read once for a verification:
+ * mostly the CA of the owner is that of the attribute authority.
  */
 #include <stdio.h>
 #include <string.h>
@@ -14,16 +15,25 @@
 
 #define FILE_CAP	((size_t)16 * 1024 * 1024)
 #define PER_HASH	10	/* <hash>.r0 to .r9 */
+#define KEEP_BYTES	((size_t)1024 * 1024)	/* bigger ones are read anew */
+
+/* The genuine lists of one CA, for its next certificate. */
+struct pil_lists {
+	struct pil_lists	*next;
+	X509			*issuer;
+	STACK_OF(X509_CRL)	*genuine;
+	int			 invalid;	/* there were others, too */
+	size_t			 bytes;
+};
 
 /* What the lists of one CA say about one certificate. */
 struct verdict {
 	struct pil_verify	*v;
 	X509			*x;
-	X509			*issuer;
+	struct pil_lists	*lists;
 	int			 current;
 	int			 stale;
 	int			 invalid;
-	char			 show[PIL_SHOW_SIZE];	/* the CA */
 };
 
 static X509_CRL *
@@ -122,11 +132,7 @@ judge(struct verdict *d, X509_CRL *crl)
 	char show[PIL_SHOW_SIZE];
 	int scope, current;
 
-	if (X509_NAME_cmp(X509_CRL_get_issuer(crl),
-	    X509_get_subject_name(d->issuer)) != 0)
-		return PIL_OK;		/* another CA of the same hash */
-	if (!understood(crl) || !genuine(crl, d->issuer) ||
-	    (scope = in_scope(crl, d->x)) < 0 ||
+	if ((scope = in_scope(crl, d->x)) < 0 ||
 	    (current = is_current(d->v, crl)) < 0) {
 		d->invalid = 1;
 		return PIL_OK;
@@ -146,27 +152,47 @@ judge(struct verdict *d, X509_CRL *crl)
 	return PIL_OK;
 }
 
+/* Judge a list that was just read, and keep it; takes it. */
+static enum pil_reason
+take(struct verdict *d, X509_CRL *crl)
+{
+	struct pil_lists *lists = d->lists;
+	enum pil_reason reason = PIL_OK;
+
+	if (crl == NULL)
+		lists->invalid = 1;
+	else if (X509_NAME_cmp(X509_CRL_get_issuer(crl),
+	    X509_get_subject_name(lists->issuer)) != 0)
+		;		/* another CA of the same hash */
+	else if (!understood(crl) || !genuine(crl, lists->issuer))
+		lists->invalid = 1;
+	else {
+		reason = judge(d, crl);
+		if (lists->bytes <= KEEP_BYTES &&
+		    sk_X509_CRL_push(lists->genuine, crl) > 0)
+			return reason;
+		/* Not all are kept, so that none may be used again. */
+		lists->bytes = KEEP_BYTES + 1;
+	}
+	X509_CRL_free(crl);
+	return reason;
+}
+
 static enum pil_reason
 scan(struct verdict *d, const unsigned char *text, size_t len)
 {
 	struct pil_pem pem = { (const char *)text, (const char *)text + len };
 	enum pil_reason reason = PIL_OK;
 	struct pil_block block;
-	X509_CRL *crl;
 	int more;
 
 	while (reason == PIL_OK && (more = pil_pem_next(&pem, &block)) != 0) {
 		if (more < 0) {
-			d->invalid = 1;
+			d->lists->invalid = 1;
 			break;
 		}
-		crl = NULL;
-		if (strcmp(block.label, "X509 CRL") != 0 ||
-		    (crl = decode(&block)) == NULL)
-			d->invalid = 1;
-		else
-			reason = judge(d, crl);
-		X509_CRL_free(crl);
+		reason = take(d, strcmp(block.label, "X509 CRL") == 0 ?
+		    decode(&block) : NULL);
 		OPENSSL_free(block.der);
 	}
 	return reason;
@@ -175,7 +201,7 @@ scan(struct verdict *d, const unsigned char *text, size_t len)
 static enum pil_reason
 read_lists(struct verdict *d)
 {
-	const X509_NAME *name = X509_get_subject_name(d->issuer);
+	const X509_NAME *name = X509_get_subject_name(d->lists->issuer);
 	enum pil_reason reason;
 	char suffix[8], file[32];
 	unsigned char *text;
@@ -195,6 +221,7 @@ read_lists(struct verdict *d)
 			return pil_deny(d->v, PIL_CA_DIRECTORY_UNUSABLE,
 			    "%s in the directory of trusted certificates "
 			    "cannot be used", file);
+		d->lists->bytes += len;
 		reason = scan(d, text, len);
 		OPENSSL_free(text);
 		if (reason != PIL_OK)
@@ -203,26 +230,101 @@ read_lists(struct verdict *d)
 	return PIL_OK;
 }
 
+static void
+free_lists(struct pil_lists *lists)
+{
+	if (lists == NULL)
+		return;
+	sk_X509_CRL_pop_free(lists->genuine, X509_CRL_free);
+	X509_free(lists->issuer);
+	OPENSSL_free(lists);
+}
+
+void
+pil_free_lists(struct pil_verify *v)
+{
+	struct pil_lists *next;
+
+	for (; v->lists != NULL; v->lists = next) {
+		next = v->lists->next;
+		free_lists(v->lists);
+	}
+}
+
+static struct pil_lists *
+new_lists(X509 *issuer)
+{
+	struct pil_lists *lists = OPENSSL_zalloc(sizeof(*lists));
+
+	if (lists == NULL)
+		return NULL;
+	lists->genuine = sk_X509_CRL_new_null();
+	if (lists->genuine != NULL && X509_up_ref(issuer) == 1) {
+		lists->issuer = issuer;
+		return lists;
+	}
+	free_lists(lists);
+	return NULL;
+}
+
+static enum pil_reason
+read_first(struct verdict *d, X509 *issuer)
+{
+	enum pil_reason reason;
+
+	if ((d->lists = new_lists(issuer)) == NULL)
+		return pil_deny(d->v, PIL_VERIFY_INTERNAL, "out of memory");
+	reason = read_lists(d);
+	d->invalid |= d->lists->invalid;
+	/* Big ones are not kept: the verifier has so much memory and no more. */
+	if (reason != PIL_OK || d->lists->bytes > KEEP_BYTES) {
+		free_lists(d->lists);
+		return reason;
+	}
+	d->lists->next = d->v->lists;
+	d->v->lists = d->lists;
+	return PIL_OK;
+}
+
+/* What the CA's lists say; those of this very certificate may be there. */
+static enum pil_reason
+look_up(struct verdict *d, X509 *issuer)
+{
+	enum pil_reason reason = PIL_OK;
+	int i;
+
+	for (d->lists = d->v->lists; d->lists != NULL;
+	    d->lists = d->lists->next)
+		if (X509_cmp(d->lists->issuer, issuer) == 0)
+			break;
+	if (d->lists == NULL)
+		return read_first(d, issuer);
+	d->invalid = d->lists->invalid;
+	for (i = 0; reason == PIL_OK &&
+	    i < sk_X509_CRL_num(d->lists->genuine); i++)
+		reason = judge(d, sk_X509_CRL_value(d->lists->genuine, i));
+	return reason;
+}
+
 static enum pil_reason
 check_one(struct pil_verify *v, X509 *x, X509 *issuer)
 {
-	struct verdict d = { v, x, issuer, 0, 0, 0, "" };
+	struct verdict d = { v, x, NULL, 0, 0, 0 };
 	enum pil_reason reason;
+	char show[PIL_SHOW_SIZE];
 
-	pil_name_show(X509_get_subject_name(issuer), d.show);
-	if ((reason = read_lists(&d)) != PIL_OK)
+	if ((reason = look_up(&d, issuer)) != PIL_OK || d.current)
 		return reason;
-	if (d.current)
-		return PIL_OK;
+	pil_name_show(X509_get_subject_name(issuer), show);
 	if (d.stale)
 		return pil_deny(v, PIL_CRL_EXPIRED,
-		    "the revocation list of %s is out of date", d.show);
+		    "the revocation list of %s is out of date", show);
 	if (d.invalid)
 		return pil_deny(v, PIL_CRL_INVALID,
-		    "the revocation list of %s is not a genuine one", d.show);
+		    "the revocation list of %s is not a genuine one", show);
 	if (v->opt->policy & PIL_P_REQUIRE_CRL)
 		return pil_deny(v, PIL_CRL_MISSING,
-		    "there is no revocation list of %s", d.show);
+		    "there is no revocation list of %s", show);
 	return PIL_OK;
 }
 

@@ -194,6 +194,7 @@ pil_verify_at(const struct pil_verify_options *opt,
 	sk_X509_pop_free(v.certs, X509_free);
 	sk_X509_NAME_pop_free(v.names, X509_NAME_free);
 	X509_STORE_free(v.store);
+	pil_free_lists(&v);
 	(void)ERR_pop_to_mark();
 	return reason;
 }
