@@ -56,7 +56,7 @@ class Place:
         base = sorted((ROOT / "helper_c" / "src" / "base").glob("*.c"))
         self.timer = build("timer.c", self.tools / "timer")
         self.lcmaps = build("lcmaps_map.c", self.tools / "lcmaps_map", "-llcmaps")
-        self.both = build("two_programs.c", self.tools / "two_programs", sources=base)
+        self.both = build("two_programs.c", self.tools / "two_programs", "-static-pie", sources=base)
         self.proxies = {
             "to_account": rig.plain_proxy(rig.owners[2], "account.pem"),
             "to_pool": rig.plain_proxy(rig.owners[1], "pool.pem"),

@@ -2,7 +2,8 @@
  * two_programs VERIFY CERTIFICATES VOMSDIR UID GID MAP PROXY [REQUEST]
  *
  * From a proxy to an account by pilotage-verify and pilotage-map alone, each
- * started and asked as pilotage-exec does it: what LCMAPS does in one process.
+ * started and asked as pilotage-keep does it, the mapper first: it loads while
+ * the verifier works. What LCMAPS does in one process.
  * The question to the mapper is left in REQUEST, so that it can be asked again.
  * Run by root.
  */
@@ -26,6 +27,8 @@ struct program {
 	char	**words;
 	uid_t	  uid;
 	gid_t	  gid;
+	pid_t	  pid;
+	int	  in, from;	/* our ends of its pipes */
 };
 
 static struct pil_record record;
@@ -58,12 +61,9 @@ put(int fd, const void *data, size_t len)
 }
 
 static void
-ask(const struct program *program, const void *head, size_t head_len,
-    const void *body, size_t body_len, void *out, size_t size)
+begin(struct program *program)
 {
-	int in[2], from[2], status;
-	size_t got = 0;
-	ssize_t n;
+	int in[2], from[2];
 	pid_t pid;
 
 	if (pipe2(in, O_CLOEXEC) == -1 || pipe2(from, O_CLOEXEC) == -1 ||
@@ -73,19 +73,33 @@ ask(const struct program *program, const void *head, size_t head_len,
 		become(program, in[0], from[1]);
 	(void)close(in[0]);
 	(void)close(from[1]);
-	put(in[1], head, head_len);
-	put(in[1], body, body_len);
-	(void)close(in[1]);
-	while (got < size && (n = read(from[0], (char *)out + got,
+	program->in = in[1];
+	program->from = from[0];
+	program->pid = pid;
+}
+
+static void
+ask(struct program *program, const void *head, size_t head_len,
+    const void *body, size_t body_len, void *out, size_t size)
+{
+	size_t got = 0;
+	ssize_t n;
+	int status;
+
+	put(program->in, head, head_len);
+	put(program->in, body, body_len);
+	(void)close(program->in);
+	while (got < size && (n = read(program->from, (char *)out + got,
 	    size - got)) > 0)
 		got += (size_t)n;
-	(void)close(from[0]);
-	if (waitpid(pid, &status, 0) == -1 || status != 0 || got != size)
+	(void)close(program->from);
+	if (waitpid(program->pid, &status, 0) == -1 || status != 0 ||
+	    got != size)
 		errx(1, "%s gave no answer", program->words[0]);
 }
 
 static void
-verify(const struct program *program, const char *pem, size_t len)
+verify(struct program *program, const char *pem, size_t len)
 {
 	struct pil_request question = { .version = PIL_RECORD_VERSION,
 	    .pem_size = (uint32_t)len, .at = time(NULL), .skew = 300,
@@ -107,7 +121,7 @@ verify(const struct program *program, const char *pem, size_t len)
 }
 
 static void
-map(const struct program *program, const char *keep)
+map(struct program *program, const char *keep)
 {
 	int fd;
 
@@ -137,8 +151,8 @@ main(int argc, char **argv)
 	char *verify_words[] = { argv[1], argv[2], argv[3],
 	    (char *)(uintptr_t)"-", NULL };
 	char *map_words[] = { argv[6], (char *)(uintptr_t)"answer", NULL };
-	struct program verifier = { verify_words, 0, 0 };
-	struct program mapper = { map_words, 0, 0 };
+	struct program verifier = { .words = verify_words };
+	struct program mapper = { .words = map_words };
 	ssize_t len;
 	int fd;
 
@@ -151,6 +165,8 @@ main(int argc, char **argv)
 	    (len = read(fd, pem, sizeof(pem))) <= 0)
 		err(1, "%s", argv[7]);
 	(void)close(fd);
+	begin(&mapper);
+	begin(&verifier);
 	verify(&verifier, pem, (size_t)len);
 	map(&mapper, argv[8]);
 	(void)printf("%s\n", answer.map.account);
