@@ -179,6 +179,10 @@ def changes(grid: v.Authority, alice: v.Entity) -> dict[str, tuple[Change, Reaso
         Reason.CA_DIRECTORY_UNUSABLE,
     )
     found["namespaces that deny"] = _denied(grid), Reason.NAMESPACES_VIOLATION
+    found["namespaces that were lost"] = (
+        lambda folder: (folder / f"certificates/{grid.hash}.namespaces").symlink_to("nowhere"),
+        Reason.CA_DIRECTORY_UNUSABLE,
+    )
     for part in ("certificates", "vomsdir", "vomsdir/demo"):
         found[f"{part} gone"] = _whole(part, lambda path, away: None), None
         found[f"{part} empty"] = _whole(part, lambda path, away: path.mkdir()), None
