@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -38,15 +39,37 @@ static struct {
 	size_t		 len;
 } user[USERS];
 
+static int	 clocks;	/* how often anybody asked for the time */
+
 /* Files that were made just now are old by a clock that goes before. */
 int
 clock_gettime(clockid_t clock, struct timespec *out)
 {
 	int result = (int)syscall(SYS_clock_gettime, clock, out);
 
-	if (clock == CLOCK_REALTIME)
+	if (clock == CLOCK_REALTIME) {
 		out->tv_sec += 5;
+		(void)__atomic_fetch_add(&clocks, 1, __ATOMIC_RELAXED);
+	}
 	return result;
+}
+
+int
+gettimeofday(struct timeval *restrict out, void *restrict zone)
+{
+	(void)__atomic_fetch_add(&clocks, 1, __ATOMIC_RELAXED);
+	return (int)syscall(SYS_gettimeofday, out, zone);
+}
+
+time_t
+time(time_t *out)
+{
+	struct timespec now;
+
+	(void)clock_gettime(CLOCK_REALTIME, &now);
+	if (out != NULL)
+		*out = now.tv_sec;
+	return now.tv_sec;
 }
 
 static X509_NAME *
@@ -216,6 +239,32 @@ test_a_chain_is_found_in_the_seconds_in_which_it_would_be_verified(void **state)
 	pil_cache_free(c);
 }
 
+/* What OpenSSL compares with a time of its own would be missing in the bounds. */
+static void
+test_a_verification_at_a_given_time_asks_no_clock(void **state)
+{
+	struct pil_verify_options asked = opt;
+	struct pil_identity who;
+	ASN1_TIME *t;
+	int before;
+
+	(void)state;
+	asked.at = NOW;
+	before = clocks;
+	assert_int_equal(pil_verify_der(&asked, user[0].der, user[0].len,
+	    &who), PIL_OK);
+	assert_int_equal(clocks, before);
+	asked.at = 0;
+	assert_int_equal(pil_verify_der(&asked, user[0].der, user[0].len,
+	    &who), PIL_CERTIFICATE_EXPIRED);
+	assert_int_equal(clocks, before + 1);
+	/* And it would have been noticed. */
+	t = X509_gmtime_adj(NULL, 0);
+	assert_non_null(t);
+	ASN1_TIME_free(t);
+	assert_true(clocks > before + 1);
+}
+
 static void
 test_what_changed_is_forgotten_and_verified_anew(void **state)
 {
@@ -375,6 +424,8 @@ main(void)
 		cmocka_unit_test(test_a_chain_is_found_by_all_its_bytes),
 		cmocka_unit_test(
 		    test_a_chain_is_found_in_the_seconds_in_which_it_would_be_verified),
+		cmocka_unit_test(
+		    test_a_verification_at_a_given_time_asks_no_clock),
 		cmocka_unit_test(test_what_changed_is_forgotten_and_verified_anew),
 		cmocka_unit_test(
 		    test_the_ones_used_last_are_kept_whatever_the_order),

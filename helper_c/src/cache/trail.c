@@ -231,33 +231,51 @@ same_file(const struct pil_step *step, int parent, const char *name)
 	    memcmp(&inode, &step->inode, sizeof(inode)) == 0;
 }
 
+/* The directories that were opened again so far, by their steps. */
+struct again {
+	size_t	 count;
+	struct {
+		size_t	 step;
+		int	 fd;
+	} dir[DIRECTORIES];
+};
+
+/* -1 when there is none, which cannot be: a parent comes first. */
 static int
-walk(const struct pil_trail *t, int *fds, size_t *open)
+parent_again(const struct again *a, int parent)
 {
-	int which[DIRECTORIES];
-	size_t i, k;
+	size_t i;
+
+	if (parent == -1)
+		return AT_FDCWD;
+	for (i = 0; i < a->count; i++)
+		if (a->dir[i].step == (size_t)parent)
+			return a->dir[i].fd;
+	return -1;
+}
+
+static int
+walk(const struct pil_trail *t, struct again *a)
+{
+	size_t i;
 
 	for (i = 0; i < t->count; i++) {
 		const struct pil_step *step = &t->steps[i];
 		const char *name = t->names + step->name;
-		int parent = AT_FDCWD;
+		int parent = parent_again(a, step->parent);
 
-		for (k = 0; step->parent >= 0 && k < *open; k++)
-			if (which[k] == step->parent)
-				parent = fds[k];
-		if (step->parent >= 0 && parent == AT_FDCWD)
+		if (parent == -1)
 			return 0;
 		if ((step->flags & O_DIRECTORY) == 0) {
 			if (!same_file(step, parent, name))
 				return 0;
 			continue;
 		}
-		if (*open == DIRECTORIES)
+		if (a->count == DIRECTORIES)
 			return 0;
-		which[*open] = (int)i;
-		k = *open;
-		*open += 1;
-		if (!same_directory(step, parent, name, &fds[k]))
+		a->dir[a->count].step = i;
+		if (!same_directory(step, parent, name,
+		    &a->dir[a->count++].fd))
 			return 0;
 	}
 	return 1;
@@ -270,9 +288,10 @@ walk(const struct pil_trail *t, int *fds, size_t *open)
 int
 pil_trail_same(const struct pil_trail *t)
 {
+	struct again again;
 	int64_t now, offset, set;
-	int fds[DIRECTORIES], same;
-	size_t i, open = 0;
+	size_t i;
+	int same;
 
 	if (t->useless || t->strict != (geteuid() == 0) ||
 	    !read_clocks(&now, &offset))
@@ -280,10 +299,11 @@ pil_trail_same(const struct pil_trail *t)
 	set = offset - t->offset;
 	if (set > CLOCK_SET || set < -CLOCK_SET)
 		return 0;
-	same = walk(t, fds, &open);
-	for (i = 0; i < open; i++)
-		if (fds[i] != -1)
-			(void)close(fds[i]);
+	memset(&again, 0, sizeof(again));
+	same = walk(t, &again);
+	for (i = 0; i < again.count; i++)
+		if (again.dir[i].fd != -1)
+			(void)close(again.dir[i].fd);
 	return same;
 }
 
