@@ -43,8 +43,8 @@ def deadly(call: Callable[..., R], *, before: bool = False) -> Callable[..., R]:
 
 def arm(step: str) -> None:
     """Put the end of the process into its place."""
-    from pilotage.x509.proxies import sign_proxy
-    from pilotage_server.credentials import issuing, ledger
+    from pilotage.x509.proxies import Issuer
+    from pilotage_server.credentials import ledger
     from pilotage_server.credentials.sealing import Sealer
     from pilotage_server.jobs import LeaseProxies
     from pilotage_server.store import audit, credentials
@@ -55,7 +55,7 @@ def arm(step: str) -> None:
     elif step in STEPS[1:3]:
         Sealer.unseal = deadly(Sealer.unseal, before=step == STEPS[1])  # type: ignore[method-assign]
     elif step == STEPS[3]:
-        issuing.sign_proxy = deadly(sign_proxy)  # type: ignore[attr-defined]
+        Issuer.sign = deadly(Issuer.sign)  # type: ignore[method-assign]
     elif step == STEPS[4]:
         credentials.issue = deadly(credentials.issue)
     elif step == STEPS[5]:

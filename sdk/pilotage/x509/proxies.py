@@ -5,6 +5,7 @@ one CN, a critical proxyCertInfo, key usage no wider than the issuer's, SHA-256,
 """
 
 import datetime
+import functools
 import secrets
 from collections.abc import Sequence
 from typing import TypeVar
@@ -84,50 +85,123 @@ def sign_proxy(
     in `extensions` (VOMS attributes travel so) is added as it is, not critical. Raises what a
     verifier would say of the result: PROXY_EXPIRED, CERTIFICATE_EXPIRED, PROXY_KEY_USAGE, ...
     """
-    above = [proxy_info(certificate) for certificate in issuer_chain]
-    issuer = _check_issuer(issuer_chain, above, issuer_key)
-    check_public_key(public_key)
-    serial = secrets.randbits(SERIAL_BITS) or 1
-    own_name = x509.RelativeDistinguishedName([x509.NameAttribute(NameOID.COMMON_NAME, str(serial))])
-    language = LIMITED if limited or any(info and info.policy.language == LIMITED for info in above) else INHERIT_ALL
-    if path_length is not None:
-        path_length = min([path_length, *_allowed(above)])
-    begin, end = _life(issuer_chain, lifetime, now)
-    info = encode_proxy_info(language, path_length)
-    builder = (
-        x509.CertificateBuilder()
-        .issuer_name(issuer.subject)
-        .subject_name(x509.Name([*issuer.subject.rdns, own_name]))
-        .serial_number(serial)
-        .public_key(public_key)
-        .not_valid_before(begin)
-        .not_valid_after(end)
-        .add_extension(x509.UnrecognizedExtension(PROXY_CERT_INFO, info), critical=True)
-        .add_extension(_key_usage(issuer, public_key), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
-        .add_extension(_authority_key_identifier(issuer), critical=False)
+    issuer = Issuer(issuer_chain)
+    return issuer.sign(
+        issuer_key,
+        public_key,
+        lifetime=lifetime,
+        limited=limited,
+        path_length=path_length,
+        now=now,
+        extensions=extensions,
     )
-    extended = _extension(issuer, x509.ExtendedKeyUsage)
-    if extended is not None:
-        builder = builder.add_extension(extended.value, critical=extended.critical)
-    for own in extensions:
-        builder = builder.add_extension(own, critical=False)
-    proxy = builder.sign(issuer_key, hashes.SHA256())
-    _check_names(issuer, proxy)
-    return proxy
 
 
-def _check_issuer(
-    chain: Sequence[x509.Certificate], infos: Sequence[ProxyCertInfo | None], key: PrivateKey
-) -> x509.Certificate:
+class Issuer:
+    """A chain that proxies are made from, leaf first, looked at once; it knows no private key.
+
+    Making one raises PROXY_EMPTY, CHAIN_TOO_DEEP, CA_AS_END_ENTITY, PROXY_KEY_USAGE or PROXY_MALFORMED, and what
+    a verifier would say of a proxy that this chain cannot make at any time: PROXY_PATH_LENGTH, ...
+    """
+
+    def __init__(self, chain: Sequence[x509.Certificate]) -> None:
+        infos = [proxy_info(certificate) for certificate in chain]
+        leaf = _check_chain(chain, infos)
+        self._public_key = leaf.public_key()
+        self._limited = any(info and info.policy.language == LIMITED for info in infos)
+        self._path_lengths = _allowed(infos)
+        self._ends = [
+            (certificate.not_valid_after_utc, Reason.PROXY_EXPIRED if info else Reason.CERTIFICATE_EXPIRED)
+            for certificate, info in zip(chain, infos, strict=True)
+        ]
+        self._begin = leaf.not_valid_before_utc
+        self._subject = tuple(leaf.subject.rdns)
+        self._raw_subject = raw_names(leaf)[1]
+        self._enciphers = _may_encipher(leaf)
+        self._builder = (
+            x509.CertificateBuilder()
+            .issuer_name(leaf.subject)
+            .add_extension(_authority_key_identifier(leaf), critical=False)
+        )
+        extended = _extension(leaf, x509.ExtendedKeyUsage)
+        if extended is not None:
+            self._builder = self._builder.add_extension(extended.value, critical=extended.critical)
+
+    def sign(
+        self,
+        key: PrivateKey,
+        public_key: PublicKey,
+        *,
+        lifetime: datetime.timedelta,
+        limited: bool = False,
+        path_length: int | None = None,
+        now: datetime.datetime,
+        extensions: Sequence[x509.UnrecognizedExtension] = (),
+    ) -> x509.Certificate:
+        """Make a proxy as `sign_proxy` does; `key` is that of the chain's first certificate, else KEY_MISMATCH."""
+        if self._public_key != key.public_key():
+            raise refuse(Reason.KEY_MISMATCH)
+        check_public_key(public_key)
+        begin, end = self._life(lifetime, now)
+        serial = secrets.randbits(SERIAL_BITS) or 1
+        own_name = x509.RelativeDistinguishedName([x509.NameAttribute(NameOID.COMMON_NAME, str(serial))])
+        language = LIMITED if limited or self._limited else INHERIT_ALL
+        if path_length is not None:
+            path_length = min([path_length, *self._path_lengths])
+        # An elliptic-curve key cannot encipher; the bit would be a lie.
+        usage = ENCIPHERS if self._enciphers and isinstance(public_key, rsa.RSAPublicKey) else SIGNS
+        builder = (
+            self._builder.subject_name(x509.Name([*self._subject, own_name]))
+            .serial_number(serial)
+            .public_key(public_key)
+            .not_valid_before(begin)
+            .not_valid_after(end)
+            .add_extension(_info(language, path_length), critical=True)
+            .add_extension(usage, critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
+        )
+        for own in extensions:
+            builder = builder.add_extension(own, critical=False)
+        proxy = builder.sign(key, hashes.SHA256())
+        self._check_names(proxy)
+        return proxy
+
+    def _life(
+        self, lifetime: datetime.timedelta, now: datetime.datetime
+    ) -> tuple[datetime.datetime, datetime.datetime]:
+        now = now.astimezone(datetime.UTC).replace(microsecond=0)
+        for end, reason in self._ends:
+            if end <= now:
+                raise refuse(reason)
+        if lifetime < datetime.timedelta(seconds=1):
+            raise refuse(Reason.INVALID_ARGUMENT, "A proxy must live for at least a second.")
+        begin = max(now - CLOCK_SLACK, self._begin)
+        # Compared before it is added: a life of centuries must not overflow the calendar.
+        end = min(end for end, _ in self._ends)
+        if lifetime < end - now:
+            end = (now + lifetime).replace(microsecond=0)
+        if end <= begin:
+            raise refuse(Reason.CERTIFICATE_NOT_YET_VALID)
+        return begin, end
+
+    def _check_names(self, proxy: x509.Certificate) -> None:
+        """Refuse to hand out a proxy whose names do not repeat the issuer's bytes.
+
+        `cryptography` encodes names anew; a name that was not in canonical DER would come out different.
+        """
+        issuer, subject = raw_names(proxy)
+        if issuer != self._raw_subject or not subject.startswith(self._raw_subject):
+            raise refuse(
+                Reason.NAME_UNSUPPORTED,
+                "The certificate's name is not in canonical DER; no proxy can repeat it exactly.",
+            )
+
+
+def _check_chain(chain: Sequence[x509.Certificate], infos: Sequence[ProxyCertInfo | None]) -> x509.Certificate:
     if not chain:
         raise refuse(Reason.PROXY_EMPTY)
     if len(chain) >= DEEPEST_CHAIN:
         raise refuse(Reason.CHAIN_TOO_DEEP)
-    issuer = chain[0]
-    issuer_public = issuer.public_key()
-    if issuer_public != key.public_key():
-        raise refuse(Reason.KEY_MISMATCH)
     for below, info in enumerate(infos):
         if info is None:
             continue
@@ -135,10 +209,10 @@ def _check_issuer(
             raise refuse(Reason.PROXY_POLICY_UNSUPPORTED)
         if info.path_length is not None and info.path_length <= below:
             raise refuse(Reason.PROXY_PATH_LENGTH)
-    constraints = _extension(issuer, x509.BasicConstraints)
+    constraints = _extension(chain[0], x509.BasicConstraints)
     if constraints is not None and constraints.value.ca:
         raise refuse(Reason.CA_AS_END_ENTITY)
-    return issuer
+    return chain[0]
 
 
 def _allowed(above: Sequence[ProxyCertInfo | None]) -> list[int]:
@@ -150,31 +224,14 @@ def _allowed(above: Sequence[ProxyCertInfo | None]) -> list[int]:
     ]
 
 
-def _life(
-    chain: Sequence[x509.Certificate], lifetime: datetime.timedelta, now: datetime.datetime
-) -> tuple[datetime.datetime, datetime.datetime]:
-    now = now.astimezone(datetime.UTC).replace(microsecond=0)
-    for certificate in chain:
-        if certificate.not_valid_after_utc <= now:
-            raise refuse(Reason.PROXY_EXPIRED if is_proxy(certificate) else Reason.CERTIFICATE_EXPIRED)
-    if lifetime < datetime.timedelta(seconds=1):
-        raise refuse(Reason.INVALID_ARGUMENT, "A proxy must live for at least a second.")
-    begin = max(now - CLOCK_SLACK, chain[0].not_valid_before_utc)
-    # Compared before it is added: a life of centuries must not overflow the calendar.
-    end = chain_end(chain)
-    if lifetime < end - now:
-        end = (now + lifetime).replace(microsecond=0)
-    if end <= begin:
-        raise refuse(Reason.CERTIFICATE_NOT_YET_VALID)
-    return begin, end
-
-
-def _key_usage(issuer: x509.Certificate, key: PublicKey) -> x509.KeyUsage:
+def _may_encipher(issuer: x509.Certificate) -> bool:
     above = _extension(issuer, x509.KeyUsage)
     if above is not None and not above.value.digital_signature:
         raise refuse(Reason.PROXY_KEY_USAGE, "The signing certificate may not make digital signatures.")
-    # An elliptic-curve key cannot encipher; the bit would be a lie.
-    encipher = isinstance(key, rsa.RSAPublicKey) and (above is None or above.value.key_encipherment)
+    return above is None or above.value.key_encipherment
+
+
+def _usage(*, encipher: bool) -> x509.KeyUsage:
     return x509.KeyUsage(
         digital_signature=True,
         content_commitment=False,
@@ -186,6 +243,14 @@ def _key_usage(issuer: x509.Certificate, key: PublicKey) -> x509.KeyUsage:
         encipher_only=False,
         decipher_only=False,
     )
+
+
+SIGNS, ENCIPHERS = _usage(encipher=False), _usage(encipher=True)
+
+
+@functools.cache
+def _info(language: ObjectIdentifier, path_length: int | None) -> x509.UnrecognizedExtension:
+    return x509.UnrecognizedExtension(PROXY_CERT_INFO, encode_proxy_info(language, path_length))
 
 
 def _authority_key_identifier(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
@@ -203,19 +268,6 @@ def _extension(certificate: x509.Certificate, kind: type[ExtensionT]) -> x509.Ex
         return None
     except (ValueError, x509.DuplicateExtension) as error:
         raise refuse(Reason.PROXY_MALFORMED, "A certificate's extensions cannot be read.") from error
-
-
-def _check_names(issuer: x509.Certificate, proxy: x509.Certificate) -> None:
-    """Refuse to hand out a proxy whose names do not repeat the issuer's bytes.
-
-    `cryptography` encodes names anew; a name that was not in canonical DER would come out different.
-    """
-    _, issuer_subject = raw_names(issuer)
-    proxy_issuer, proxy_subject = raw_names(proxy)
-    if proxy_issuer != issuer_subject or not proxy_subject.startswith(issuer_subject):
-        raise refuse(
-            Reason.NAME_UNSUPPORTED, "The certificate's name is not in canonical DER; no proxy can repeat it exactly."
-        )
 
 
 def same_key(certificate: x509.Certificate, key: PublicKey) -> bool:

@@ -4,11 +4,10 @@ The owner's private key exists, in memory, for the length of `_make`. The token 
 recorded, in one transaction before the proxy leaves; whatever is refused before that spends nothing.
 """
 
-import asyncio
 import datetime
 import sqlite3
 import uuid
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
@@ -20,11 +19,11 @@ from pilotage.errors import PilotageError, VerifyError, refuse
 from pilotage.reasons import Reason
 from pilotage.secret import Secret
 from pilotage.x509.keys import PublicKey, key_from_der
-from pilotage.x509.proxies import sign_proxy
 from pilotage.x509.requests import check_request
 from pilotage_server.clock import Clock
 from pilotage_server.credentials.abuse import AbuseLimits
 from pilotage_server.credentials.bans import Bans
+from pilotage_server.credentials.issuers import Issuers
 from pilotage_server.credentials.keeper import AT_ISSUE, check_usable
 from pilotage_server.credentials.ledger import Ledger, Note, by
 from pilotage_server.credentials.sealing import Sealer
@@ -38,6 +37,7 @@ from pilotage_server.store.database import Database
 from pilotage_server.store.rates import Rate, Scope
 from pilotage_server.tokens import CredentialClaims, TokenKeys
 from pilotage_server.verifier import Verifier
+from pilotage_server.workers import Workers
 
 audit = structlog.get_logger("pilotage.audit")
 
@@ -125,7 +125,8 @@ class ProxyIssuer:
         self._clock = clock
         self._policy = policy
         self._abuse = abuse
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="issue")
+        self._threads = Workers("issue", THREADS)
+        self._issuers = Issuers()
 
     async def issue(self, caller: Principal, wanted: Wanted, *, renewal: bool) -> IssuedProxy:
         """Return a proxy for the caller's request: the first one of a lease, or for a renewal a newer one.
@@ -136,11 +137,11 @@ class ProxyIssuer:
         TOKEN_USED again for the slower of two; for a renewal NOTHING_TO_RENEW, after LEASE_ENDED.
         """
         refused = Act.RENEWAL_REFUSED if renewal else Act.RETRIEVAL_REFUSED
-        async with self._ledger.refusals(refused, caller):
+        async with self._ledger.refusals(refused, caller) as told:
             if wanted.lifetime < datetime.timedelta(0):
                 raise refuse(Reason.INVALID_ARGUMENT, "lifetime must not be negative.")
             claims = self._token_keys.verify(wanted.token.reveal_text(), self._clock())
-        async with self._ledger.refusals(refused, caller, **_names(claims)):
+            told.names = _names(claims)
             if claims.pilot_dn != caller.dn or claims.pilot_thumbprint != caller.thumbprint.hex():
                 raise refuse(Reason.TOKEN_FOREIGN)
             try:
@@ -159,19 +160,15 @@ class ProxyIssuer:
         *,
         renewal: bool,
     ) -> tuple[StoredCredential, Issuance, x509.Certificate]:
-        await self._check_lease(claims, caller)
-        now, limited = self._clock(), self._rates(caller, claims)
-        await self._database.read(lambda connection: rates.check(connection, limited, now))
-        if renewal and not await self._book.has_proxy(claims.lease_id):
-            raise refuse(Reason.NOTHING_TO_RENEW)
+        limited = self._rates(caller, claims)
+        kept = await self._look(claims, caller, limited, renewal=renewal)
         public_key = check_request(wanted.request)
-        stored, sealed = await self._load(claims)
+        stored, sealed = self._check_kept(kept, claims)
         limits = self._policy.limits(stored.vo, caller)
         if renewal:
             limits = await self._narrowed(limits, claims.lease_id)
         now = self._clock()
-        loop = asyncio.get_running_loop()
-        made = await loop.run_in_executor(self._threads, self._make, stored, sealed, wanted, public_key, limits, now)
+        made = await self._threads.run(lambda: self._make(stored, sealed, wanted, public_key, limits, now))
         proxy = made.proxy
         issuance = _issuance(claims, proxy, limits, now, caller.peer)
         entry = issued_entry(Act.RENEWED if renewal else Act.ISSUED, caller, claims, issuance)
@@ -199,7 +196,7 @@ class ProxyIssuer:
 
     def close(self) -> None:
         """Let the threads end."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.close(wait=False)
 
     def _rates(self, caller: Principal, claims: CredentialClaims) -> tuple[Rate, ...]:
         pilot = f"{caller.dn} {caller.thumbprint.hex()}"
@@ -213,22 +210,39 @@ class ProxyIssuer:
         narrowest = await self._database.read(lambda connection: store.narrowest(connection, lease_id))
         return limits if narrowest is None else limits.narrowed(Limits(*narrowest))
 
-    async def _check_lease(self, claims: CredentialClaims, caller: Principal) -> None:
-        if await self._database.read(lambda connection: store.is_used(connection, claims.jti)):
-            raise refuse(Reason.TOKEN_USED)
-        if not await self._leases.is_live(claims.lease_id, caller.dn):
-            raise refuse(Reason.LEASE_ENDED)
+    async def _look(
+        self, claims: CredentialClaims, caller: Principal, limited: Sequence[Rate], *, renewal: bool
+    ) -> tuple[StoredCredential, bytes | None] | None:
+        """Return the credential and its sealed key as one snapshot has them, if the token and its lease still hold."""
+        live = await self._leases.is_live(claims.lease_id, caller.dn)
+        renewable = not renewal or await self._book.has_proxy(claims.lease_id)
+        now = self._clock()
 
-    async def _load(self, claims: CredentialClaims) -> tuple[StoredCredential, bytes]:
-        stored = await self._database.read(lambda connection: store.get(connection, claims.credential_id))
-        if stored.owner_dn != claims.owner_dn:
+        def look(connection: sqlite3.Connection) -> tuple[StoredCredential, bytes | None] | None:
+            if store.is_used(connection, claims.jti):
+                raise refuse(Reason.TOKEN_USED)
+            if not live:
+                raise refuse(Reason.LEASE_ENDED)
+            rates.check(connection, limited, now)
+            if not renewable:
+                raise refuse(Reason.NOTHING_TO_RENEW)
+            return store.find_with_key(connection, claims.credential_id)
+
+        return await self._database.read(look)
+
+    def _check_kept(
+        self, kept: tuple[StoredCredential, bytes | None] | None, claims: CredentialClaims
+    ) -> tuple[StoredCredential, bytes]:
+        if kept is None or kept[0].owner_dn != claims.owner_dn:
             raise refuse(Reason.CREDENTIAL_NOT_FOUND)
+        stored, sealed = kept
         now = self._clock()
         check_usable(stored, now)
         self._bans.check_owner(stored.owner_dn, stored.fqans)
         if stored.expire_time - now < SHORTEST:
             raise refuse(Reason.CREDENTIAL_TOO_SHORT)
-        sealed = await self._database.read(lambda connection: store.sealed_key(connection, claims.credential_id))
+        if sealed is None:
+            raise refuse(Reason.CREDENTIAL_DESTROYED)
         return stored, sealed
 
     def _make(
@@ -250,11 +264,11 @@ class ProxyIssuer:
             self._verifier.chain_now(stored.chain, require_proxy=True)
         except VerifyError as error:
             raise refuse(AT_ISSUE.get(error.reason, error.reason), error.message) from error
-        chain = [x509.load_der_x509_certificate(certificate) for certificate in stored.chain]
         key = key_from_der(unsealed.reveal())
         life = min(wanted.lifetime or limits.lifetime, limits.lifetime, stored.expire_time - now)
-        proxy = sign_proxy(
-            chain, key, public_key, lifetime=life, limited=limits.limited, path_length=limits.path_length, now=now
+        issuer = self._issuers.of(stored.chain)
+        proxy = issuer.sign(
+            key, public_key, lifetime=life, limited=limits.limited, path_length=limits.path_length, now=now
         )
         if self._sealer.is_current(sealed):
             return _Made(proxy, None)

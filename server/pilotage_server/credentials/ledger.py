@@ -6,8 +6,8 @@ After the commit each row becomes a line of the audit log as well, with its numb
 import contextlib
 import datetime
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Mapping
-from typing import TypeVar
+from collections.abc import Callable, Mapping
+from typing import Self, TypeVar
 
 import structlog
 
@@ -134,19 +134,17 @@ class Ledger:
 
         return await self._database.write(work, committed=lambda _: notes[-1].settle())
 
-    @contextlib.asynccontextmanager
-    async def refusals(self, act: Act, caller: Principal, **names: str) -> AsyncIterator[None]:
+    def refusals(self, act: Act, caller: Principal, **names: str) -> "Refusals":
         """Record it when the block refuses, before the caller is told.
 
         A caller who was refused too often is refused at once: nobody fills the disk with refusals, or guesses for long.
         """
-        try:
-            now, limits = self._clock(), self._refusals_of(caller)
-            await self._database.read(lambda connection: rates.check(connection, limits, now))
-            yield
-        except PilotageError as error:
-            await self.refused(act, caller, error, **names)
-            raise
+        return Refusals(self, act, caller, names)
+
+    async def admit(self, caller: Principal) -> None:
+        """Raise RATE_LIMITED for a caller who was refused too often."""
+        now, limits = self._clock(), self._refusals_of(caller)
+        await self._database.read(lambda connection: rates.check(connection, limits, now))
 
     async def refused(self, act: Act, caller: Principal, error: PilotageError, **names: str) -> None:
         """Record a refusal; one that cannot be recorded is a refusal all the same."""
@@ -216,6 +214,28 @@ class Ledger:
             raise refuse(Reason.STORE_UNAVAILABLE, f"The anchor cannot be written ({error.strerror}).") from error
         self._anchored = head
         log.info("audit anchored", seq=head.seq, digest=head.digest.hex())
+
+
+class Refusals:
+    """A block whose refusals are recorded. What it is about may become known within it: put it in `names`."""
+
+    def __init__(self, ledger: Ledger, act: Act, caller: Principal, names: dict[str, str]) -> None:
+        self.names = names
+        self._ledger = ledger
+        self._act = act
+        self._caller = caller
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._ledger.admit(self._caller)
+        except PilotageError as error:
+            await self._ledger.refused(self._act, self._caller, error, **self.names)
+            raise
+        return self
+
+    async def __aexit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, PilotageError):
+            await self._ledger.refused(self._act, self._caller, error, **self.names)
 
 
 def _note_keys(connection: sqlite3.Connection, note: Note, keys: Mapping[str, str]) -> None:

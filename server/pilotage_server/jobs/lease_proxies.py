@@ -14,7 +14,7 @@ from pilotage_server.jobs.moves import Moves
 from pilotage_server.jobs.notices import Changes, Notices
 from pilotage_server.jobs.renewal import next_try, renewal_time
 from pilotage_server.jobs.reports import clean_message
-from pilotage_server.store import jobs, lease_credentials, leases, pilots
+from pilotage_server.store import jobs, lease_credentials
 from pilotage_server.store.database import Database
 from pilotage_server.store.times import from_microseconds, microseconds
 
@@ -43,18 +43,16 @@ class LeaseProxies:
         changes = Changes()
 
         def write(connection: sqlite3.Connection) -> None:
-            lease = leases.find(connection, lease_id)
-            if lease is None or not lease.live:
+            plan = lease_credentials.plan(connection, lease_id)
+            if plan is None:
                 return
-            row = jobs.by_seq(connection, lease.job_seq)
-            can_renew = pilots.by_id(connection, lease.pilot_id).offer.renews
-            if can_renew and not suffices and not lease.stop_reason:
-                renew = renewal_time(lease_id, issue_time, expire_time, from_microseconds(row.credential_expire_us))
+            if plan.offer.renews and not suffices and not plan.stop_reason:
+                renew = renewal_time(lease_id, issue_time, expire_time, from_microseconds(plan.credential_expire_us))
             else:
                 renew = None
             lease_credentials.issued(connection, lease_id, issue_time, expire_time, renew)
-            jobs.touch(connection, row.job_seq)
-            changes.jobs.add(row.job_id)
+            jobs.touch(connection, plan.job_seq)
+            changes.jobs.add(plan.job_id)
 
         await self._database.write(write, committed=lambda _: self._notices.tell(changes))
 

@@ -313,13 +313,8 @@ class PilotDesk:
 
     async def is_live(self, lease_id: str, pilot_dn: str) -> bool:
         """Tell whether this pilot holds this lease now: not ended, and its time not over."""
-        lease = await self._database.read(lambda c: leases.find(c, lease_id))
-        return (
-            lease is not None
-            and lease.live
-            and lease.pilot_dn == pilot_dn
-            and from_microseconds(lease.expire_us) > self._clock()
-        )
+        term = await self._database.read(lambda c: leases.term(c, lease_id))
+        return term is not None and term.pilot_dn == pilot_dn and from_microseconds(term.expire_us) > self._clock()
 
     async def sweep(self) -> int:
         """End every lease whose time is over as LOST, and return how many there were."""

@@ -58,6 +58,10 @@ COLUMNS = "credential_id, owner_dn, name, vo, fqans, key_kind, limited, chain, c
 INSERT = f"INSERT INTO credentials ({COLUMNS}, sealed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
 SELECT = f"SELECT {COLUMNS}, revoke_time FROM credentials LEFT JOIN revocations USING (credential_id)"  # noqa: S608
 BY_ID = f"{SELECT} WHERE credential_id = ?"
+WITH_KEY = (
+    f"SELECT {COLUMNS}, revoke_time, sealed FROM credentials LEFT JOIN revocations USING (credential_id)"  # noqa: S608
+    " WHERE credential_id = ?"
+)
 LIVE = f"{SELECT} WHERE sealed IS NOT NULL AND expire_time > ? AND credential_id > ? ORDER BY credential_id LIMIT ?"
 REVOKED = "INSERT INTO revocations (credential_id, revoke_time) VALUES (?, ?) ON CONFLICT DO NOTHING"
 NOT_REVOKED = "DELETE FROM revocations WHERE credential_id = ?"
@@ -117,6 +121,12 @@ def get(connection: sqlite3.Connection, credential_id: str) -> StoredCredential:
     if row is None:
         raise refuse(Reason.CREDENTIAL_NOT_FOUND)
     return _credential(row)
+
+
+def find_with_key(connection: sqlite3.Connection, credential_id: str) -> tuple[StoredCredential, bytes | None] | None:
+    """Return a credential, destroyed or not, and its sealed key if it still has one; None when there is none."""
+    row = connection.execute(WITH_KEY, (credential_id,)).fetchone()
+    return None if row is None else (_credential(row), None if row[12] is None else bytes(row[12]))
 
 
 def of_owner(

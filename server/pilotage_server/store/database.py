@@ -11,7 +11,6 @@ import os
 import sqlite3
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Generic, NoReturn, Self, TypeVar
 
@@ -19,6 +18,7 @@ from pilotage.errors import PilotageError, refuse
 from pilotage.reasons import Reason
 from pilotage_server.store import migrate
 from pilotage_server.store.migrate import Kind
+from pilotage_server.workers import Workers
 
 T = TypeVar("T")
 
@@ -104,8 +104,8 @@ class Database:
         self._writer = self._connect(query_only=False)
         self._reader = self._connect(query_only=True)
         self._slow_reader = self._connect(query_only=True)
-        self._commit_thread = ThreadPoolExecutor(1, thread_name_prefix=f"commit-{path.stem}")
-        self._read_thread = ThreadPoolExecutor(1, thread_name_prefix=f"read-{path.stem}")
+        self._commit_thread = Workers(f"commit-{path.stem}")
+        self._read_thread = Workers(f"read-{path.stem}")
         # The pump holds writes of every result type; each settles its own future.
         self._waiting: deque[_Write[object]] = deque()
         self._arrived = asyncio.Event()
@@ -166,8 +166,7 @@ class Database:
         if self._closing:
             raise refuse(Reason.STORE_UNAVAILABLE, "The database is being closed.")
         if slow:
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._read_thread, _snapshot, self._slow_reader, op)
+            return await self._read_thread.run(lambda: _snapshot(self._slow_reader, op))
         return _snapshot(self._reader, op)
 
     async def close(self) -> None:
@@ -180,8 +179,8 @@ class Database:
             if self._pump_task is not None:
                 await asyncio.wait([self._pump_task])
         finally:
-            self._commit_thread.shutdown()
-            self._read_thread.shutdown()
+            self._commit_thread.close()
+            self._read_thread.close()
             for connection in (self._reader, self._slow_reader, self._writer):
                 connection.close()
             os.close(self._lock)
@@ -215,7 +214,7 @@ class Database:
                     break
             if not self._writer.in_transaction:
                 raise write.error or refuse(Reason.STORE_UNAVAILABLE, "The transaction was undone by the database.")
-            await asyncio.get_running_loop().run_in_executor(self._commit_thread, self._writer.execute, "COMMIT")
+            await self._commit_thread.run(self._commit)
         except Exception as error:
             self._undo()
             failure = _store_error(error) if isinstance(error, sqlite3.Error) else error
@@ -231,7 +230,7 @@ class Database:
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
                 raise
-            await asyncio.get_running_loop().run_in_executor(self._commit_thread, self._begin_patiently)
+            await self._commit_thread.run(self._begin_patiently)
 
     def _begin_patiently(self) -> None:
         """Wait for another program's lock (a backup, a person with a shell), in the commit thread."""
@@ -240,6 +239,10 @@ class Database:
             self._writer.execute("BEGIN IMMEDIATE")
         finally:
             self._writer.execute("PRAGMA busy_timeout = 0")
+
+    def _commit(self) -> None:
+        """Make the transaction durable, in the commit thread: this waits for the disk."""
+        self._writer.execute("COMMIT")
 
     def _undo(self) -> None:
         if self._writer.in_transaction:

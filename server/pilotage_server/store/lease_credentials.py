@@ -6,6 +6,7 @@ import sqlite3
 import msgspec
 
 from pilotage_server.store.times import microseconds
+from pilotage_server.workload import Offer
 
 
 class LeaseProxy(msgspec.Struct, frozen=True):
@@ -28,6 +29,30 @@ def proxy(connection: sqlite3.Connection, lease_id: str) -> LeaseProxy | None:
         (lease_id,),
     ).fetchone()
     return None if row is None else LeaseProxy(*row)
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What decides whether and when the proxy of a live lease is renewed."""
+
+    job_seq: int
+    job_id: str
+    credential_expire_us: int
+    stop_reason: str
+    offer: Offer
+
+
+def plan(connection: sqlite3.Connection, lease_id: str) -> Plan | None:
+    """Return what the renewal of a live lease's proxy goes by; None when the lease is over."""
+    row = connection.execute(
+        "SELECT job.job_seq, job_id, credential_expire_us, stop_reason, offer"
+        " FROM lease JOIN lease_credential USING (lease_id) JOIN job USING (job_seq)"
+        " JOIN pilot ON pilot.pilot_id = lease.pilot_id WHERE lease.lease_id = ? AND lease.end_us IS NULL",
+        (lease_id,),
+    ).fetchone()
+    if row is None:
+        return None
+    job_seq, job_id, credential_expire_us, stop_reason, offer = row
+    return Plan(job_seq, job_id, credential_expire_us, stop_reason, msgspec.json.decode(offer, type=Offer))
 
 
 def issued(

@@ -40,6 +40,14 @@ class LeaseRow(msgspec.Struct, frozen=True):
         return self.end_us is None
 
 
+class Term(msgspec.Struct, frozen=True):
+    """Whose a live lease is, and until when."""
+
+    pilot_dn: str
+    expire_us: int
+
+
+TERM = "SELECT dn, lease.expire_us FROM lease JOIN pilot USING (pilot_id) WHERE lease_id = ? AND lease.end_us IS NULL"
 ROW = """
 SELECT lease_id, job_seq, attempt, lease.pilot_id, dn, thumbprint, charged, start_us, lease.expire_us, usage, account,
        uid, lease.end_us, outcome, result, end_state, credential_id, stop_reason
@@ -100,6 +108,12 @@ def find(connection: sqlite3.Connection, lease_id: str) -> LeaseRow | None:
     """Return a lease, live or ended."""
     found = connection.execute(ROW + "WHERE lease_id = ?", (lease_id,)).fetchone()
     return None if found is None else _row(found)
+
+
+def term(connection: sqlite3.Connection, lease_id: str) -> Term | None:
+    """Return the term of a live lease; None when it has ended, or there is none."""
+    found = connection.execute(TERM, (lease_id,)).fetchone()
+    return None if found is None else Term(*found)
 
 
 def held(
