@@ -5,6 +5,7 @@ and callbacks, cost as much as a short piece of work does.
 """
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
@@ -14,42 +15,41 @@ T = TypeVar("T")
 
 
 class _Work(Generic[T]):
-    """One piece of work, and the future its caller waits for."""
+    """One piece of work, and who is told on the event loop what came of it."""
 
-    __slots__ = ("_error", "_future", "_loop", "_value", "_work")
+    __slots__ = ("_error", "_loop", "_then", "_value", "_work")
 
-    def __init__(self, work: Callable[[], T], loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        work: Callable[[], T],
+        then: Callable[["_Work[T]"], None],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
         self._work = work
+        self._then = then
         self._loop = loop
-        self._future: asyncio.Future[T] = loop.create_future()
         self._value: T
         self._error: BaseException | None = None
 
-    @property
-    def future(self) -> asyncio.Future[T]:
-        return self._future
-
     def run(self) -> None:
         """Do it, in a thread of the pool."""
-        if self._future.cancelled():
-            return
         try:
             self._value = self._work()
         except BaseException as error:  # whatever it is, it belongs to the caller and not to this thread
             self._error = error
-        try:
-            self._loop.call_soon_threadsafe(self._settle)
-        except RuntimeError:
-            # The loop was closed meanwhile; nobody waits any more.
-            return
+        # The loop may have been closed meanwhile; then nobody waits any more.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._then, self)
 
-    def _settle(self) -> None:
-        if self._future.cancelled():
-            return
+    def result(self) -> T:
+        """Return what the work returned, or raise what it raised."""
         if self._error is not None:
-            self._future.set_exception(self._error)
-        else:
-            self._future.set_result(self._value)
+            raise self._error
+        return self._value
+
+
+Done = _Work
+"""What `submit` hands over: its `result()` is that of the work."""
 
 
 class Workers:
@@ -69,17 +69,34 @@ class Workers:
 
         Work that has begun goes on when its caller is cancelled; work that has not is left out.
         """
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+
+        def wanted() -> T | None:
+            return None if future.cancelled() else work()
+
+        def then(done: Done[T | None]) -> None:
+            if not future.cancelled():
+                try:
+                    future.set_result(done.result())  # type: ignore[arg-type]  # None only of what nobody waits for
+                except BaseException as error:
+                    future.set_exception(error)
+
+        self.submit(wanted, then)
+        return await future
+
+    def submit(self, work: Callable[[], T], then: Callable[[Done[T]], None]) -> None:
+        """Run something in a thread, and `then` call back on the running event loop with what came of it."""
         if self._closed:
             raise RuntimeError(f"the {self._name} threads have ended")
-        piece = _Work(work, asyncio.get_running_loop())
-        self._unfinished += 1
-        try:
-            self._queue.put(piece)  # type: ignore[arg-type]
-            if len(self._threads) < min(self._unfinished, self._most):
-                self._start()
-            return await piece.future
-        finally:
+
+        def finished(done: Done[T]) -> None:
             self._unfinished -= 1
+            then(done)
+
+        self._unfinished += 1
+        self._queue.put(_Work(work, finished, asyncio.get_running_loop()))  # type: ignore[arg-type]
+        if len(self._threads) < min(self._unfinished, self._most):
+            self._start()
 
     def _start(self) -> None:
         thread = threading.Thread(target=self._serve, name=f"{self._name}_{len(self._threads)}", daemon=True)

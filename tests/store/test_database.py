@@ -149,6 +149,33 @@ async def test_a_full_disk_fails_the_whole_batch_and_the_store_lives_on(database
     assert await database.write(put(4, bytes(100_000))) == 4
 
 
+async def test_an_operation_that_ends_its_savepoint_fails_its_batch_and_the_store_lives_on(database: Database) -> None:
+    def meddle(connection: sqlite3.Connection) -> None:
+        put(2)(connection)
+        connection.execute("RELEASE op")
+
+    results = await asyncio.gather(
+        database.write(put(1)), database.write(meddle), database.write(put(3)), return_exceptions=True
+    )
+    assert [type(result) for result in results] == [sqlite3.OperationalError] * 3
+    assert await database.read(numbers) == []
+    assert await database.write(put(4)) == 4
+
+
+async def test_what_comes_while_a_commit_runs_shares_the_next_one(database: Database) -> None:
+    commits: list[str] = []
+    database._writer.set_trace_callback(lambda text: commits.append(text) if text == "COMMIT" else None)
+    later: list[asyncio.Future[int]] = []
+
+    def op(connection: sqlite3.Connection) -> int:
+        later.extend(asyncio.ensure_future(database.write(put(number))) for number in range(1, 50))
+        return put(0)(connection)
+
+    assert await database.write(op) == 0
+    assert await asyncio.gather(*later) == list(range(1, 50))
+    assert len(commits) == 2
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     place = tmp_path / "small"

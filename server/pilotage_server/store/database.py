@@ -18,7 +18,7 @@ from pilotage.errors import PilotageError, refuse
 from pilotage.reasons import Reason
 from pilotage_server.store import migrate
 from pilotage_server.store.migrate import Kind
-from pilotage_server.workers import Workers
+from pilotage_server.workers import Done, Workers
 
 T = TypeVar("T")
 
@@ -108,8 +108,9 @@ class Database:
         self._read_thread = Workers(f"read-{path.stem}")
         # The pump holds writes of every result type; each settles its own future.
         self._waiting: deque[_Write[object]] = deque()
-        self._arrived = asyncio.Event()
-        self._pump_task: asyncio.Task[None] | None = None
+        self._pumping = False
+        self._had_company = False
+        self._at_rest: asyncio.Future[None] | None = None
         self._closing = False
 
     @classmethod
@@ -154,11 +155,11 @@ class Database:
         """
         if self._closing:
             raise refuse(Reason.STORE_UNAVAILABLE, "The database is being closed.")
-        if self._pump_task is None:
-            self._pump_task = asyncio.create_task(self._pump(), name=f"store pump {self._path.stem}")
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Write(op, committed, future))  # type: ignore[arg-type]
-        self._arrived.set()
+        if not self._pumping:
+            self._pumping = True
+            self._call_for_batch()
         return await future
 
     async def read(self, op: Callable[[sqlite3.Connection], T], *, slow: bool = False) -> T:
@@ -174,10 +175,10 @@ class Database:
         if self._closing:
             return
         self._closing = True
-        self._arrived.set()
         try:
-            if self._pump_task is not None:
-                await asyncio.wait([self._pump_task])
+            if self._pumping:
+                self._at_rest = asyncio.get_running_loop().create_future()
+                await self._at_rest
         finally:
             self._commit_thread.close()
             self._read_thread.close()
@@ -185,52 +186,87 @@ class Database:
                 connection.close()
             os.close(self._lock)
 
-    async def _pump(self) -> None:
-        batch: list[_Write[object]] = []
-        try:
-            while self._waiting or not self._closing:
-                if not self._waiting:
-                    self._arrived.clear()
-                    await self._arrived.wait()
-                if len(batch) > 1 and not self._closing:
-                    await asyncio.sleep(WINDOW_SECONDS)
-                batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
-                batch = [write for write in batch if not write.future.cancelled()]
-                if batch:
-                    await self._run(batch)
-        finally:
-            # Only a bug or the loop's end leads here with callers still waiting; they must not hang.
-            self._closing = True
-            for write in (*batch, *self._waiting):
-                write.fail(refuse(Reason.STORE_UNAVAILABLE, "The database was closed."))
+    # The pump: callbacks, not a task, because each turn of the event loop that a lone write takes is dear.
 
-    async def _run(self, batch: list[_Write[object]]) -> None:
-        """Run a batch in one transaction and settle every operation of it."""
+    def _call_for_batch(self) -> None:
+        """Begin a batch in the loop's next turn, so that what arrives in this one is of it; after company, later."""
+        loop = asyncio.get_running_loop()
+        if self._had_company and not self._closing:
+            loop.call_later(WINDOW_SECONDS, self._begin)
+        else:
+            loop.call_soon(self._begin)
+
+    def _begin(self) -> None:
+        batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
+        batch = [write for write in batch if not write.future.cancelled()]
+        if not batch:
+            self._go_on()
+            return
         try:
-            await self._begin()
+            self._writer.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
+                self._in_commit_thread(self._begin_patiently, self._perform, batch)
+            else:
+                self._fail(batch, error)
+            return
+        self._perform(batch)
+
+    def _perform(self, batch: list[_Write[object]]) -> None:
+        """Run a batch in the transaction that was begun, and have it committed."""
+        try:
             for write in batch:
                 write.run(self._writer)
                 if not self._writer.in_transaction:
-                    break
-            if not self._writer.in_transaction:
-                raise write.error or refuse(Reason.STORE_UNAVAILABLE, "The transaction was undone by the database.")
-            await self._commit_thread.run(self._commit)
+                    raise write.error or refuse(Reason.STORE_UNAVAILABLE, "The database undid the transaction.")
         except Exception as error:
-            self._undo()
-            failure = _store_error(error) if isinstance(error, sqlite3.Error) else error
-            for write in batch:
-                write.fail(failure)
-            return
+            self._fail(batch, error)
+        else:
+            self._in_commit_thread(self._commit, self._settle, batch)
+
+    def _in_commit_thread(
+        self, work: Callable[[], None], then: Callable[[list[_Write[object]]], None], batch: list[_Write[object]]
+    ) -> None:
+        """Do what may wait for the disk or for a lock off the loop, then go on with the batch, or fail it."""
+
+        def done(it: Done[None]) -> None:
+            try:
+                it.result()
+            except Exception as error:
+                self._fail(batch, error)
+            else:
+                then(batch)
+
+        self._commit_thread.submit(work, done)
+
+    def _settle(self, batch: list[_Write[object]]) -> None:
         for write in batch:
             write.settle()
+        self._had_company = len(batch) > 1
+        self._go_on()
 
-    async def _begin(self) -> None:
+    def _fail(self, batch: list[_Write[object]], error: Exception) -> None:
+        """Undo a batch, and tell every caller of it."""
         try:
-            self._writer.execute("BEGIN IMMEDIATE")
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
-                raise
-            await self._commit_thread.run(self._begin_patiently)
+            self._undo()
+        except sqlite3.Error:
+            # Nothing more can be done with this connection; whoever comes is refused, and nobody hangs.
+            self._closing = True
+            batch += self._waiting
+            self._waiting.clear()
+        failure = _store_error(error) if isinstance(error, sqlite3.Error) else error
+        for write in batch:
+            write.fail(failure)
+        self._had_company = len(batch) > 1
+        self._go_on()
+
+    def _go_on(self) -> None:
+        if self._waiting:
+            self._call_for_batch()
+            return
+        self._pumping = False
+        if self._at_rest is not None and not self._at_rest.done():
+            self._at_rest.set_result(None)
 
     def _begin_patiently(self) -> None:
         """Wait for another program's lock (a backup, a person with a shell), in the commit thread."""
