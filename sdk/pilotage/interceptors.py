@@ -1,4 +1,4 @@
-"""What happens around each synchronous call: a deadline, and a successor for a refused session.
+"""What happens around each synchronous call: a deadline, a session, and a successor for a refused one.
 
 A unary call whose session was refused is tried once more after a fresh login. A stream cannot be
 repeated here (part of it may have been used), so its session is only dropped: the error says
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import grpc
 
-from pilotage.login import Login
+from pilotage.login import Login, LoginPlugin
 from pilotage.reasons import Reason
 from pilotage.wire_errors import reason_of
 
@@ -27,7 +27,7 @@ Response = TypeVar("Response")
 
 
 class Details(NamedTuple):
-    """A call's details with the deadline filled in."""
+    """A call's details with the deadline and the session filled in."""
 
     method: str
     timeout: float | None
@@ -43,16 +43,21 @@ def is_stale(call: object) -> bool:
 
 
 def with_deadlines(channel: grpc.Channel, login: Login | None) -> grpc.Channel:
-    """Return the channel with these interceptors around its calls."""
-    return grpc.intercept_channel(channel, UnaryCalls(login), ResponseStreams(login), RequestStreams(login))
+    """Return the channel with these interceptors around its calls; each call shows a session of the login."""
+    show = None if login is None else grpc.metadata_call_credentials(LoginPlugin(login))
+    return grpc.intercept_channel(
+        channel, UnaryCalls(login, show), ResponseStreams(login, show), RequestStreams(login, show)
+    )
 
 
-def _with_deadline(details: grpc.ClientCallDetails, seconds: float) -> grpc.ClientCallDetails:
+def _completed(
+    details: grpc.ClientCallDetails, seconds: float, show: grpc.CallCredentials | None
+) -> grpc.ClientCallDetails:
     return Details(  # type: ignore[return-value]  # gRPC reads attributes; its stub knows one class only
         details.method,
         seconds if details.timeout is None else details.timeout,
         details.metadata,
-        details.credentials,
+        show if details.credentials is None else details.credentials,
         getattr(details, "wait_for_ready", None),
         getattr(details, "compression", None),
     )
@@ -61,8 +66,9 @@ def _with_deadline(details: grpc.ClientCallDetails, seconds: float) -> grpc.Clie
 class UnaryCalls(grpc.UnaryUnaryClientInterceptor):
     """Calls with one request and one response."""
 
-    def __init__(self, login: Login | None) -> None:
+    def __init__(self, login: Login | None, show: grpc.CallCredentials | None) -> None:
         self._login = login
+        self._show = show
 
     def intercept_unary_unary(
         self,
@@ -71,7 +77,7 @@ class UnaryCalls(grpc.UnaryUnaryClientInterceptor):
         request: Request,
     ) -> "_CallFuture[Response]":
         """Call, and once more with a fresh session if this one was refused."""
-        details = _with_deadline(client_call_details, CALL_SECONDS)
+        details = _completed(client_call_details, CALL_SECONDS, self._show)
         call = continuation(details, request)
         if self._login is None:
             return call
@@ -85,8 +91,9 @@ class UnaryCalls(grpc.UnaryUnaryClientInterceptor):
 class ResponseStreams(grpc.UnaryStreamClientInterceptor):
     """Calls that answer with a stream."""
 
-    def __init__(self, login: Login | None) -> None:
+    def __init__(self, login: Login | None, show: grpc.CallCredentials | None) -> None:
         self._login = login
+        self._show = show
 
     def intercept_unary_stream(
         self,
@@ -95,7 +102,7 @@ class ResponseStreams(grpc.UnaryStreamClientInterceptor):
         request: Request,
     ) -> "_CallIterator[Response]":
         """Call, and drop the session when it is refused."""
-        call = continuation(_with_deadline(client_call_details, STREAM_SECONDS), request)
+        call = continuation(_completed(client_call_details, STREAM_SECONDS, self._show), request)
         _watch(self._login, call)
         return call
 
@@ -103,8 +110,9 @@ class ResponseStreams(grpc.UnaryStreamClientInterceptor):
 class RequestStreams(grpc.StreamUnaryClientInterceptor):
     """Calls whose request is a stream."""
 
-    def __init__(self, login: Login | None) -> None:
+    def __init__(self, login: Login | None, show: grpc.CallCredentials | None) -> None:
         self._login = login
+        self._show = show
 
     def intercept_stream_unary(
         self,
@@ -113,7 +121,7 @@ class RequestStreams(grpc.StreamUnaryClientInterceptor):
         request_iterator: Iterator[Request],
     ) -> "_CallFuture[Response]":
         """Call, and drop the session when it is refused."""
-        call = continuation(_with_deadline(client_call_details, STREAM_SECONDS), request_iterator)
+        call = continuation(_completed(client_call_details, STREAM_SECONDS, self._show), request_iterator)
         if self._login is not None and call.exception() is not None and is_stale(call):
             self._login.forget(self._login.number)
         return call

@@ -91,7 +91,7 @@ class Session(msgspec.Struct, frozen=True):
 class Login:
     """Keep one session of one identity at one server; safe for any number of threads.
 
-    `open_plain` makes the channel over which the login itself goes: TLS, without call credentials.
+    `open_plain` gives the channel over which the login itself goes: TLS, and calls on it show no session.
     What is signed names its audience, and that must be the server this client meant to call: else any
     server it ever logs in to could pass another's challenge on and be this caller there. `audience`
     overrides the rule that the audience names `host`.

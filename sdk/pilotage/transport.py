@@ -78,8 +78,9 @@ def open_channel(
     roots = grpc.ssl_channel_credentials(ca_bundle(ca_dir))
     if identity is None:
         return with_deadlines(grpc.secure_channel(place.address, roots, OPTIONS), None)
-    login = make_login(place, roots, identity, audience)
-    channel = grpc.secure_channel(place.address, with_login(roots, login), OPTIONS)
+    channel = grpc.secure_channel(place.address, roots, OPTIONS)
+    # The login goes over the channel itself: a second one would be a second TLS handshake.
+    login = Login(identity, lambda: channel, host=place.host, audience=audience)
     return with_deadlines(channel, login)
 
 

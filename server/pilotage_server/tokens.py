@@ -4,6 +4,7 @@ JobService signs them (EdDSA JWT, RFC 7519 and 8037), CredentialService verifies
 `jti` of every one it has honoured.
 """
 
+import collections
 import datetime
 import hashlib
 from collections.abc import Sequence
@@ -19,6 +20,8 @@ from pilotage.secret import Secret
 ISSUER = "pilotage-jobs"
 AUDIENCE = "pilotage-credentials"
 MAX_SECONDS = 300
+SIGNED = 4096
+"""How many tokens that nobody has shown yet are known again without a look at their signature."""
 
 
 class CredentialClaims(msgspec.Struct, frozen=True):
@@ -46,16 +49,29 @@ class RetiredKey(msgspec.Struct, frozen=True):
     retire_time: datetime.datetime
 
 
+class _Signed(msgspec.Struct, frozen=True):
+    """What a token of ours says, kept until it is shown."""
+
+    claims: CredentialClaims
+    issued: int
+
+
 class TokenKeys:
-    """The key that signs and those that still verify. They may be replaced while the service runs."""
+    """The key that signs and those that still verify. They may be replaced while the service runs.
+
+    Where one process signs and verifies, a token that is shown for the first time is known by the SHA-256 of all its
+    bytes; whatever differs in a bit, was signed elsewhere or comes again is verified by its signature.
+    """
 
     def __init__(self, key: Ed25519PrivateKey, retired: Sequence[RetiredKey] = ()) -> None:
         self.private = key
         self._retired = tuple(retired)
+        self._signed: collections.OrderedDict[bytes, _Signed] = collections.OrderedDict()
 
     def replace(self, key: Ed25519PrivateKey, retired: Sequence[RetiredKey]) -> None:
         """Sign with another key from now on."""
         self.private, self._retired = key, tuple(retired)
+        self._signed.clear()
 
     @property
     def publics(self) -> list[Ed25519PublicKey]:
@@ -64,13 +80,21 @@ class TokenKeys:
 
     def sign(self, claims: CredentialClaims, now: datetime.datetime) -> Secret:
         """Make the token of these claims with the present key."""
-        return sign(claims, self.private, now)
+        token = sign(claims, self.private, now)
+        self._signed[hashlib.sha256(token.reveal()).digest()] = _Signed(claims, int(now.timestamp()))
+        while len(self._signed) > SIGNED:
+            self._signed.popitem(last=False)
+        return token
 
     def verify(self, token: str, now: datetime.datetime) -> CredentialClaims:
         """Return the claims of a token of the present key, or of one retired so lately that the token may still live.
 
         Raises TOKEN_INVALID or TOKEN_EXPIRED.
         """
+        signed = self._signed.pop(hashlib.sha256(token.encode()).digest(), None)
+        if signed is not None:
+            check_times(signed.issued, signed.issued + MAX_SECONDS, now)
+            return signed.claims
         try:
             return verify(token, self.private.public_key(), now)
         except PilotageError as error:
@@ -118,8 +142,13 @@ def verify(token: str, key: Ed25519PublicKey, now: datetime.datetime) -> Credent
         issued, expires = int(body["iat"]), int(body["exp"])
     except (jwt.PyJWTError, msgspec.ValidationError, TypeError, ValueError) as error:
         raise refuse(Reason.TOKEN_INVALID) from error
+    check_times(issued, expires, now)
+    return claims
+
+
+def check_times(issued: int, expires: int, now: datetime.datetime) -> None:
+    """Raise TOKEN_INVALID for a life that no token of ours has, TOKEN_EXPIRED for one that is over."""
     if not 0 < expires - issued <= MAX_SECONDS or issued > now.timestamp() + 60:
         raise refuse(Reason.TOKEN_INVALID)
     if now.timestamp() >= expires:
         raise refuse(Reason.TOKEN_EXPIRED)
-    return claims

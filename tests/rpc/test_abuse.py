@@ -142,6 +142,21 @@ def test_who_is_refused_too_often_waits_and_does_not_fill_the_audit(
     pilot.credentials.RetrieveCredential(good)
 
 
+def test_who_is_refused_too_often_hears_nothing_of_the_next_token(
+    make_rig: Callable[..., Rig], alice_proxy: Path, pilot_proxy: Path, admin: LocalIdentity
+) -> None:
+    rig = make_rig(abuse={"refusals_per_minute": 3, "pilot_strikes": 1000, "dn_strikes": 1000})
+    owner, pilot = rig.client(alice_proxy), rig.client(pilot_proxy)
+    submit(owner, delegate(owner, load_identity(alice_proxy), kind=EC))
+    lease = acquire(pilot, register(pilot))
+    assert [spoil(pilot, lease) for _ in range(10)] == [Reason.TOKEN_INVALID] * 3 + [Reason.RATE_LIMITED] * 7
+    assert reason(pilot.credentials.RetrieveCredential, retrieve_request(lease)) is Reason.RATE_LIMITED
+    found = rig.mutual_client(admin).admin.QueryAudit(admin_pb2.QueryAuditRequest(act="retrieval refused")).entries
+    assert [row.reason for row in found] == ["RATE_LIMITED"] + ["TOKEN_INVALID"] * 3
+    rig.clock.turn(30)
+    pilot.credentials.RetrieveCredential(retrieve_request(lease))
+
+
 # bans
 
 

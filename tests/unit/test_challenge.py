@@ -108,6 +108,12 @@ def test_a_session_gives_back_the_principal_for_an_hour() -> None:
             place.verify(token, end)
 
 
+def test_who_opened_a_session_knows_its_bearer_as_everybody_else_does() -> None:
+    desk = Sessions(SIGNER, AUDIENCE)
+    token, _ = desk.open(ALICE, NOW)
+    assert desk.verify(token, NOW) == Sessions(SIGNER, AUDIENCE).verify(token, NOW)
+
+
 def test_a_session_ends_with_the_chain_it_was_made_from() -> None:
     import msgspec
 

@@ -41,6 +41,7 @@ class TinyAuth(auth_pb2_grpc.AuthServiceServicer):
         self.challenges: set[bytes] = set()
         self.sessions: dict[str, str] = {}
         self.logins = 0
+        self.peers: set[str] = set()
         self.lock = threading.Lock()
 
     def abort(self, context: grpc.ServicerContext, reason: Reason) -> None:
@@ -52,6 +53,7 @@ class TinyAuth(auth_pb2_grpc.AuthServiceServicer):
     def BeginLogin(  # noqa: N802
         self, request: auth_pb2.BeginLoginRequest, context: grpc.ServicerContext
     ) -> auth_pb2.BeginLoginResponse:
+        self.peers.add(context.peer())
         challenge = os.urandom(32)
         self.challenges.add(challenge)
         return auth_pb2.BeginLoginResponse(challenge=challenge, audience=self.audience)
@@ -79,6 +81,7 @@ class TinyAuth(auth_pb2_grpc.AuthServiceServicer):
         return auth_pb2.WhoAmIResponse(principal=auth_pb2.Principal(dn=self.caller(context)))
 
     def caller(self, context: grpc.ServicerContext) -> str:
+        self.peers.add(context.peer())
         shown = dict(context.invocation_metadata()).get("authorization", "")
         assert isinstance(shown, str)
         owner = self.sessions.get(shown.removeprefix("Bearer "))
@@ -154,6 +157,14 @@ def test_a_proxy_logs_in_by_itself(target: str, grid: ToyGrid, auth: TinyAuth, a
     with open_channel(target, ca_dir=grid.ca_dir, identity=alice) as channel:
         assert [whoami(channel) for _ in range(3)] == ["/O=Toy Grid/CN=Alice"] * 3
     assert auth.logins == 1
+
+
+def test_a_login_takes_no_connection_of_its_own(
+    target: str, grid: ToyGrid, auth: TinyAuth, alice: LocalIdentity
+) -> None:
+    with open_channel(target, ca_dir=grid.ca_dir, identity=alice) as channel:
+        whoami(channel)
+    assert auth.logins == len(auth.peers) == 1
 
 
 @pytest.mark.parametrize("key", ["rsa", "ec"])

@@ -60,7 +60,16 @@ class Sessions:
         )
         body = msgspec.to_builtins(claims) | {"iss": ISSUER, "aud": self._audience}
         token = Secret(jwt.encode(body, self._key, algorithm="EdDSA"))
-        return token, datetime.datetime.fromtimestamp(expires, datetime.UTC)
+        end = datetime.datetime.fromtimestamp(expires, datetime.UTC)
+        # Its bearer is about to show it, and these bytes are ours without another look at the signature.
+        self._keep(token, msgspec.structs.replace(principal, proof=Proof.SESSION, expire_time=end, peer=""))
+        return token, end
+
+    def _keep(self, token: Secret, principal: Principal) -> None:
+        """Remember whose a genuine token is, by the digest of all its bytes."""
+        self._seen[hashlib.sha256(token.reveal()).digest()] = principal
+        while len(self._seen) > CACHE_SIZE:
+            self._seen.popitem(last=False)
 
     def verify(self, token: Secret, now: datetime.datetime) -> Principal:
         """Return the bearer of a genuine token that is not over.
@@ -71,9 +80,7 @@ class Sessions:
         principal = self._seen.get(digest)
         if principal is None:
             principal = self._decode(token, now)
-            self._seen[digest] = principal
-            while len(self._seen) > CACHE_SIZE:
-                self._seen.popitem(last=False)
+            self._keep(token, principal)
         if now >= principal.expire_time:
             self._seen.pop(digest, None)
             raise refuse(Reason.SESSION_EXPIRED)

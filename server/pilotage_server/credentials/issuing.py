@@ -137,7 +137,7 @@ class ProxyIssuer:
         TOKEN_USED again for the slower of two; for a renewal NOTHING_TO_RENEW, after LEASE_ENDED.
         """
         refused = Act.RENEWAL_REFUSED if renewal else Act.RETRIEVAL_REFUSED
-        async with self._ledger.refusals(refused, caller) as told:
+        async with self._ledger.late_refusals(refused, caller) as told:
             if wanted.lifetime < datetime.timedelta(0):
                 raise refuse(Reason.INVALID_ARGUMENT, "lifetime must not be negative.")
             claims = self._token_keys.verify(wanted.token.reveal_text(), self._clock())
@@ -219,6 +219,7 @@ class ProxyIssuer:
         now = self._clock()
 
         def look(connection: sqlite3.Connection) -> tuple[StoredCredential, bytes | None] | None:
+            self._ledger.check_admitted(connection, caller)
             if store.is_used(connection, claims.jti):
                 raise refuse(Reason.TOKEN_USED)
             if not live:

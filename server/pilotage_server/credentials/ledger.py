@@ -141,10 +141,20 @@ class Ledger:
         """
         return Refusals(self, act, caller, names)
 
+    def late_refusals(self, act: Act, caller: Principal) -> "Refusals":
+        """Do the same for a block that asks `check_admitted` itself, with what else it reads, before it gives anything.
+
+        What it refuses without that is refused to a caller who was refused too often as any other call of his.
+        """
+        return Refusals(self, act, caller, {}, late=True)
+
+    def check_admitted(self, connection: sqlite3.Connection, caller: Principal) -> None:
+        """Raise RATE_LIMITED for a caller who was refused too often."""
+        rates.check(connection, self._refusals_of(caller), self._clock())
+
     async def admit(self, caller: Principal) -> None:
         """Raise RATE_LIMITED for a caller who was refused too often."""
-        now, limits = self._clock(), self._refusals_of(caller)
-        await self._database.read(lambda connection: rates.check(connection, limits, now))
+        await self._database.read(lambda connection: self.check_admitted(connection, caller))
 
     async def refused(self, act: Act, caller: Principal, error: PilotageError, **names: str) -> None:
         """Record a refusal; one that cannot be recorded is a refusal all the same."""
@@ -219,23 +229,36 @@ class Ledger:
 class Refusals:
     """A block whose refusals are recorded. What it is about may become known within it: put it in `names`."""
 
-    def __init__(self, ledger: Ledger, act: Act, caller: Principal, names: dict[str, str]) -> None:
+    def __init__(
+        self, ledger: Ledger, act: Act, caller: Principal, names: dict[str, str], *, late: bool = False
+    ) -> None:
         self.names = names
+        self._late = late
         self._ledger = ledger
         self._act = act
         self._caller = caller
 
     async def __aenter__(self) -> Self:
-        try:
-            await self._ledger.admit(self._caller)
-        except PilotageError as error:
-            await self._ledger.refused(self._act, self._caller, error, **self.names)
-            raise
+        if not self._late:
+            await self._admit()
         return self
 
     async def __aexit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if isinstance(error, PilotageError):
-            await self._ledger.refused(self._act, self._caller, error, **self.names)
+        if not isinstance(error, PilotageError):
+            return
+        if self._late and error.reason is not Reason.RATE_LIMITED:
+            await self._admit()
+        await self._refused(error)
+
+    async def _admit(self) -> None:
+        try:
+            await self._ledger.admit(self._caller)
+        except PilotageError as error:
+            await self._refused(error)
+            raise
+
+    async def _refused(self, error: PilotageError) -> None:
+        await self._ledger.refused(self._act, self._caller, error, **self.names)
 
 
 def _note_keys(connection: sqlite3.Connection, note: Note, keys: Mapping[str, str]) -> None:
