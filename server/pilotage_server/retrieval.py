@@ -5,13 +5,14 @@ is offered a job whose credential it would be refused. In one process both read 
 in both files. Should they differ, CredentialService's counts, and the broker's own only makes pilots come in vain.
 
 A rule that a VO's table does not have is `[retrieval.default]`'s. Credentials without VO attributes have a table of
-their own, `[retrieval.plain]`.
+their own, `[retrieval.plain]`. One with attributes of several VOs is under the policies of all of them: else an owner
+could escape a strict VO by naming a lenient one first.
 """
 
 import datetime
 import functools
 import re
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 import msgspec
@@ -22,7 +23,7 @@ from pilotage.voms.fqans import check_vo
 from pilotage_server.principal import Principal
 
 PLAIN = ""
-"""What a credential without VO attributes has as its VO."""
+"""What counts as the VO of a credential without VO attributes."""
 EVERYBODY = "*"
 LARGEST_PATH_LENGTH = 8
 """Of a chain's proxies at most ten count, and the stored one and the job's are two of them."""
@@ -91,15 +92,18 @@ class Targets:
         )
 
 
-class Admitted(Container[str]):
-    """The VOs of which one pilot gets credentials: `vo in admitted`, with PLAIN among them or not."""
+class Admitted(msgspec.Struct, frozen=True):
+    """Of which VOs one pilot gets credentials: those with a table, each by name, and all others."""
 
-    def __init__(self, named: Mapping[str, bool], *, others: bool) -> None:
-        self._named = named
-        self._others = others
+    named: Mapping[str, bool]
+    others: bool
 
-    def __contains__(self, vo: object) -> bool:
-        return self._named.get(vo, self._others) if isinstance(vo, str) else False
+    def refused(self, vos: Sequence[str]) -> str | None:
+        """Return the first VO that keeps a credential of these VOs from the pilot (PLAIN where there are none)."""
+        for vo in vos or (PLAIN,):
+            if not self.named.get(vo, self.others):
+                return vo
+        return None
 
 
 class _Row(msgspec.Struct, frozen=True):
@@ -127,16 +131,23 @@ class RetrievalPolicy:
         """Return the VOs of which a pilot gets credentials."""
         return self._of_pilot(pilot.dn, pilot.fqans)
 
-    def limits(self, vo: str, pilot: Principal) -> Limits:
-        """Return what a proxy of this VO's credentials may be for a pilot; raise TARGET_REFUSED if it gets none."""
-        if vo not in self.admitted(pilot):
-            what = f"credentials of the VO {vo}" if vo else "credentials without VO attributes"
+    def limits(self, vos: Sequence[str], pilot: Principal) -> Limits:
+        """Return what a proxy of a credential of these VOs may be for a pilot; raise TARGET_REFUSED if it gets none."""
+        refused = self.admitted(pilot).refused(vos)
+        if refused is not None:
+            what = f"credentials of the VO {refused}" if refused else "credentials without VO attributes"
             raise refuse(Reason.TARGET_REFUSED, f"The policy does not let the pilot {pilot.dn} have {what}.")
-        return self._named.get(vo, self._default).limits
+        first, *more = (self._named.get(vo, self._default).limits for vo in vos or (PLAIN,))
+        return functools.reduce(Limits.narrowed, more, first)
 
     def _work_out(self, dn: str, fqans: tuple[str, ...]) -> Admitted:
         named = {vo: row.targets.admit(dn, fqans) for vo, row in self._named.items()}
-        return Admitted(named, others=self._default.targets.admit(dn, fqans))
+        return Admitted(named, self._default.targets.admit(dn, fqans))
+
+
+def vos_of(fqans: Iterable[str]) -> tuple[str, ...]:
+    """Return the VOs of a credential's attributes, in the order of their names; none for a plain one."""
+    return tuple(sorted({fqan[1:].partition("/")[0] for fqan in fqans}))
 
 
 def _filled(rules: RetrievalRules, default: RetrievalRules) -> RetrievalRules:

@@ -12,7 +12,7 @@ from pilotage.states import JobState, Outcome
 class Requirements(msgspec.Struct, frozen=True, order=True, omit_defaults=True):
     """What a job needs of a slot. Jobs with equal requirements share a class; `tags` are sorted.
 
-    `vo` is that of the job's credential: which pilots get credentials is decided by VO.
+    `vos` are those of the job's credential, sorted: which pilots get it is decided by VO.
     """
 
     site: str
@@ -21,7 +21,7 @@ class Requirements(msgspec.Struct, frozen=True, order=True, omit_defaults=True):
     disk_bytes: int
     wall_seconds: int
     tags: tuple[str, ...]
-    vo: str = ""
+    vos: tuple[str, ...] = ()
 
 
 class JobSpec(msgspec.Struct, frozen=True):
@@ -41,8 +41,8 @@ class JobSpec(msgspec.Struct, frozen=True):
     priority: int
     max_attempts: int
 
-    def requirements(self, vo: str) -> Requirements:
-        """Return what decides which slots fit a job that runs with a credential of this VO."""
+    def requirements(self, vos: tuple[str, ...]) -> Requirements:
+        """Return what decides which slots fit a job that runs with a credential of these VOs."""
         return Requirements(
             self.site,
             self.cores,
@@ -50,7 +50,7 @@ class JobSpec(msgspec.Struct, frozen=True):
             self.disk_bytes,
             self.wall_seconds,
             tuple(sorted(set(self.tags))),
-            vo,
+            vos,
         )
 
 

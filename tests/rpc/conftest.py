@@ -7,6 +7,7 @@ import pytest
 from toygrid import Identity, ToyGrid
 
 from pilotage.x509.files import LocalIdentity
+from support.retrieval import LONG, OTHERS_ROLE, ROLES
 from support.server_rig import ADMIN_CN, OWNER_ROLE, PILOT_ROLE, Client, Rig, local_identity
 
 
@@ -90,3 +91,25 @@ def owner(rig: Rig, alice_proxy: Path) -> Client:
 @pytest.fixture
 def pilot(rig: Rig, pilot_proxy: Path) -> Client:
     return rig.client(pilot_proxy)
+
+
+@pytest.fixture(scope="session")
+def others_proxy(grid: ToyGrid, bob: Identity) -> Path:
+    """Bob's, in another VO."""
+    return grid.voms_proxy(bob, grid.root / "bob-other.proxy", vo="other", fqans=(OTHERS_ROLE,))
+
+
+@pytest.fixture(scope="session")
+def plain_proxy(grid: ToyGrid) -> Path:
+    """Carol's, without attributes."""
+    return grid.plain_proxy(grid.user("Carol"), grid.root / "carol.proxy")
+
+
+@pytest.fixture
+def ruled(make_rig: Callable[..., Rig], alice_proxy: Path, others_proxy: Path, plain_proxy: Path) -> Callable[..., Rig]:
+    """Return what starts a server with a policy, once all proxies and their VOs are there; again, it is the same."""
+
+    def start(**policy: object) -> Rig:
+        return make_rig(**{"roles": ROLES, "leases": LONG, **policy})
+
+    return start

@@ -444,11 +444,11 @@ async def test_an_older_jobs_databases_classes_learn_their_vo(tmp_path: Path) ->
     for head in await database.read(queue.heads):
         needs = await database.read(lambda c, i=head.class_id: queue.get_class(c, i))  # type: ignore[misc]
         assert class_id(needs) == head.class_id
-        assert needs == msgspec.structs.replace(msgspec.json.decode(REQUIREMENTS, type=Requirements), vo=needs.vo)
+        assert needs == msgspec.structs.replace(msgspec.json.decode(REQUIREMENTS, type=Requirements), vos=needs.vos)
         (count,) = await database.read(
             lambda c, i=head.class_id: c.execute("SELECT queued FROM queue WHERE class_id = ?", (i,)).fetchone()  # type: ignore[misc]
         )
-        waiting[needs.vo] = count
+        waiting["".join(needs.vos)] = count
         # The same requirements come again, and are known.
         await database.write(lambda c, n=needs: queue.put_class(c, class_id(n), n))  # type: ignore[misc]
     assert waiting == {"demo": 2, "other": 1, "": 1}

@@ -105,6 +105,7 @@ class Facts(msgspec.Struct, frozen=True):
     """What the directory knows of a credential."""
 
     vo: str
+    vos: tuple[str, ...]
     fqan: str
     expire_time: datetime.datetime
     owner_dn: str
@@ -127,7 +128,7 @@ class Directory:
         self, owner: Principal, expire_time: datetime.datetime, credential_id: str = CREDENTIAL, vo: str = "demo"
     ) -> None:
         """Let an owner have a credential until a time."""
-        self.known[credential_id, owner.dn] = Facts(vo, f"/{vo}/Role=analysis", expire_time, owner.dn)
+        self.known[credential_id, owner.dn] = Facts(vo, (vo,), f"/{vo}/Role=analysis", expire_time, owner.dn)
 
     def withdraw(self, owner: Principal, credential_id: str, reason: Reason) -> None:
         """Let a credential be of no use any more."""

@@ -19,7 +19,7 @@ from pilotage_server.retrieval import RetrievalPolicy, RetrievalRules
 from pilotage_server.workload import JobSpec, Requirements
 from support.desks import ALICE, BOB, OFFER, OK, OTHER_PILOT, PILOT, START, Desks, spec
 
-ANY = spec(cores=1).requirements("demo")
+ANY = spec(cores=1).requirements(("demo",))
 ALL = RetrievalPolicy().admitted(PILOT)
 AMOUNTS = st.floats(min_value=1, max_value=1e9)
 TIMES = st.integers(min_value=0, max_value=10**7).map(lambda seconds: START + datetime.timedelta(seconds=seconds))
@@ -93,9 +93,9 @@ def test_a_slot_fits_when_it_offers_all_that_is_asked(change: dict[str, object],
 
 def test_equal_requirements_are_one_class_whatever_else_differs() -> None:
     one = spec(name="a", command=("x",), tags=("b", "a", "a"), priority=3)
-    assert class_id(one.requirements("demo")) == class_id(spec(tags=("a", "b")).requirements("demo"))
-    assert class_id(one.requirements("demo")) != class_id(spec(tags=("a",)).requirements("demo"))
-    assert class_id(one.requirements("demo")) != class_id(one.requirements("other"))
+    assert class_id(one.requirements(("demo",))) == class_id(spec(tags=("a", "b")).requirements(("demo",)))
+    assert class_id(one.requirements(("demo",))) != class_id(spec(tags=("a",)).requirements(("demo",)))
+    assert class_id(one.requirements(("demo",))) != class_id(one.requirements(("other",)))
     assert 0 <= class_id(ANY) < 2**63
 
 
@@ -197,7 +197,7 @@ def test_an_offered_job_wakes_one_waiting_pilot_that_it_fits() -> None:
         notices.waiting(lambda wanted: fits(wanted, large, 1e9, ALL), 1) as second,
         notices.waiting(lambda wanted: fits(wanted, large, 1e9, ALL), 1) as third,
     ):
-        big: Requirements = spec(cores=8).requirements("demo")
+        big: Requirements = spec(cores=8).requirements(("demo",))
         notices.tell(Changes(offered=[big]))
         assert [bool(place.called_for) for place in (first, second, third)] == [False, True, False]
         notices.tell(Changes(offered=[big]))
@@ -221,4 +221,4 @@ def test_a_pilot_that_leaves_after_it_was_called_hands_the_call_on() -> None:
 
 def test_a_specification_knows_its_requirements() -> None:
     wanted: JobSpec = spec(cores=2, site="here", tags=("b", "a"))
-    assert wanted.requirements("demo") == Requirements("here", 2, 0, 0, 600, ("a", "b"), "demo")
+    assert wanted.requirements(("demo",)) == Requirements("here", 2, 0, 0, 600, ("a", "b"), ("demo",))

@@ -11,7 +11,7 @@ from pilotage.reasons import Reason
 from pilotage_server import retrieval
 from pilotage_server.config import parse
 from pilotage_server.principal import Principal
-from pilotage_server.retrieval import PLAIN, Limits, RetrievalPolicy, Targets
+from pilotage_server.retrieval import Limits, RetrievalPolicy, Targets, vos_of
 from support.desks import PILOT
 
 HOUR = datetime.timedelta(hours=1)
@@ -59,47 +59,62 @@ def pilot(*fqans: str, cn: str = "Pilot 1") -> Principal:
 
 
 def test_without_a_table_every_pilot_gets_full_proxies_of_twelve_hours() -> None:
-    for vo in ("demo", PLAIN):
-        assert policy("").limits(vo, PILOT) == Limits(12 * HOUR, False, None)
-        assert RetrievalPolicy().limits(vo, PILOT) == Limits(12 * HOUR, False, None)
+    for vos in (["demo"], ["demo", "other"], []):
+        assert policy("").limits(vos, PILOT) == Limits(12 * HOUR, False, None)
+        assert RetrievalPolicy().limits(vos, PILOT) == Limits(12 * HOUR, False, None)
 
 
 def test_a_vos_table_says_what_differs_from_the_default() -> None:
     made, of_demo = policy(MIXED), pilot("/demo/Role=pilot")
-    assert made.limits("atlas", of_demo) == Limits(HOUR, False, None)
-    assert made.limits("demo", of_demo) == Limits(12 * HOUR, True, 2)
-    assert made.limits(PLAIN, of_demo) == Limits(12 * HOUR, True, 2)
+    assert made.limits(["atlas"], of_demo) == Limits(HOUR, False, None)
+    assert made.limits(["demo"], of_demo) == Limits(12 * HOUR, True, 2)
+    assert made.limits([], of_demo) == Limits(12 * HOUR, True, 2)
 
 
 def test_a_pilot_that_is_no_target_is_refused_by_name() -> None:
     made, stranger = policy(MIXED), pilot("/demo", cn="Pilot 2")
-    for vo, what in (
-        ("atlas", "credentials of the VO atlas"),
-        ("demo", "credentials of the VO demo"),
-        (PLAIN, "credentials without VO attributes"),
+    for vos, what in (
+        (["atlas"], "credentials of the VO atlas"),
+        (["demo", "fermilab.example"], "credentials of the VO demo"),
+        ([], "credentials without VO attributes"),
     ):
         with pytest.raises(PilotageError) as refused:
-            made.limits(vo, stranger)
+            made.limits(vos, stranger)
         assert refused.value.reason is Reason.TARGET_REFUSED
         assert refused.value.message == f"The policy does not let the pilot {stranger.dn} have {what}."
 
 
 def test_an_empty_list_of_targets_is_nobody() -> None:
     with pytest.raises(PilotageError, match="TARGET_REFUSED"):
-        policy(MIXED).limits("fermilab.example", pilot("/demo/Role=pilot"))
+        policy(MIXED).limits(["fermilab.example"], pilot("/demo/Role=pilot"))
 
 
 def test_the_vos_of_a_pilot_are_those_that_it_is_not_refused() -> None:
     made = policy(MIXED)
     for who in (pilot("/demo/Role=pilot"), pilot("/demo"), pilot("/demo/Role=pilot", cn="Pilot 2"), pilot(cn="x")):
         admitted = made.admitted(who)
-        for vo in ("atlas", "demo", "unheard", "fermilab.example", PLAIN):
+        for vos in (["atlas"], ["demo"], ["unheard"], ["fermilab.example"], [], ["atlas", "unheard"], ["a", "demo"]):
             try:
-                made.limits(vo, who)
+                made.limits(vos, who)
                 served = True
             except PilotageError:
                 served = False
-            assert (vo in admitted) is served
+            assert (admitted.refused(vos) is None) is served
+
+
+def test_a_credential_of_several_vos_is_under_the_policies_of_all_of_them() -> None:
+    made, of_demo = policy(MIXED), pilot("/demo/Role=pilot")
+    for vos in (["atlas", "demo"], ["demo", "atlas"]):
+        assert made.limits(vos, of_demo) == Limits(HOUR, True, 2)
+    for vos in (["atlas", "fermilab.example"], ["fermilab.example", "atlas"]):
+        assert made.admitted(of_demo).refused(vos) == "fermilab.example"
+        with pytest.raises(PilotageError, match=r"TARGET_REFUSED.*fermilab\.example"):
+            made.limits(vos, of_demo)
+
+
+def test_the_vos_of_a_credential_are_those_of_all_its_attributes() -> None:
+    assert vos_of(["/zeus/Role=x", "/atlas/prod", "/atlas", "/zeus"]) == ("atlas", "zeus")
+    assert vos_of([]) == ()
 
 
 def test_what_a_pilot_may_have_is_worked_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,7 +128,7 @@ def test_what_a_pilot_may_have_is_worked_out_once(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(Targets, "admit", count)
     for _ in range(3):
-        made.limits("demo", pilot("/demo/Role=pilot"))
+        made.limits(["demo"], pilot("/demo/Role=pilot"))
         made.admitted(pilot("/demo/Role=pilot"))
     first = asked
     assert first == 4

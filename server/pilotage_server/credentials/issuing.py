@@ -28,7 +28,7 @@ from pilotage_server.credentials.keeper import AT_ISSUE, check_usable
 from pilotage_server.credentials.ledger import Ledger, Note, by
 from pilotage_server.credentials.sealing import Sealer
 from pilotage_server.principal import Principal
-from pilotage_server.retrieval import Limits, RetrievalPolicy
+from pilotage_server.retrieval import Limits, RetrievalPolicy, vos_of
 from pilotage_server.store import credentials as store
 from pilotage_server.store import rates
 from pilotage_server.store.audit import Act, Entry
@@ -164,7 +164,7 @@ class ProxyIssuer:
         kept = await self._look(claims, caller, limited, renewal=renewal)
         public_key = check_request(wanted.request)
         stored, sealed = self._check_kept(kept, claims)
-        limits = self._policy.limits(stored.vo, caller)
+        limits = self._policy.limits(vos_of(stored.fqans), caller)
         if renewal:
             limits = await self._narrowed(limits, claims.lease_id)
         now = self._clock()

@@ -25,6 +25,7 @@ from pilotage_server.credentials.links import Links
 from pilotage_server.credentials.pending import Pending, PendingKeys
 from pilotage_server.credentials.sealing import KEY_BYTES, Sealer
 from pilotage_server.principal import Principal
+from pilotage_server.retrieval import vos_of
 from pilotage_server.store import credentials as store
 from pilotage_server.store import rates
 from pilotage_server.store.audit import Act, Entry
@@ -59,6 +60,7 @@ class CredentialFacts(msgspec.Struct, frozen=True):
     credential_id: str
     owner_dn: str
     vo: str
+    vos: tuple[str, ...]
     fqan: str
     expire_time: datetime.datetime
     reason: str = ""
@@ -168,7 +170,9 @@ class CredentialKeeper:
         """
         stored = await self.get(owner_dn, credential_id)
         fqan = stored.fqans[0] if stored.fqans else ""
-        facts = CredentialFacts(stored.credential_id, stored.owner_dn, stored.vo, fqan, stored.expire_time)
+        facts = CredentialFacts(
+            stored.credential_id, stored.owner_dn, stored.vo, vos_of(stored.fqans), fqan, stored.expire_time
+        )
         try:
             check_usable(stored, self._clock(), revocation=not fresh)
             self._bans.check_owner(stored.owner_dn, stored.fqans)

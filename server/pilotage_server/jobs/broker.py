@@ -11,9 +11,9 @@ Two numbers are stored so that time never changes their order, and nothing has t
 import datetime
 import math
 import sqlite3
-from collections.abc import Container
 
 from pilotage_server.jobs.job_class import fits
+from pilotage_server.retrieval import Admitted
 from pilotage_server.store import queue
 from pilotage_server.store.times import microseconds
 from pilotage_server.workload import Offer, Requirements
@@ -66,12 +66,10 @@ class Broker:
             found = self._classes[class_id] = queue.get_class(connection, class_id)
         return found
 
-    def choose(
-        self, connection: sqlite3.Connection, offer: Offer, wall_left: float, admitted: Container[str]
-    ) -> int | None:
+    def choose(self, connection: sqlite3.Connection, offer: Offer, wall_left: float, admitted: Admitted) -> int | None:
         """Return the number of the job this offer should get, or None when none fits.
 
-        `admitted` are the VOs of which the pilot gets credentials.
+        `admitted` says of which VOs the pilot gets credentials.
         """
         best: tuple[int, int] | None = None
         owner: int | None = None

@@ -18,13 +18,14 @@ from pilotage.states import JobState
 from pilotage_server.clock import Clock
 from pilotage_server.jobs.broker import Broker
 from pilotage_server.jobs.credential_facts import CredentialDirectory, CredentialFacts, too_short
+from pilotage_server.jobs.job_class import class_id
 from pilotage_server.jobs.limits import JobLimits
 from pilotage_server.jobs.moves import Moves
 from pilotage_server.jobs.notices import Changes, Notices
 from pilotage_server.jobs.outcomes import Verdict
 from pilotage_server.jobs.wrapping import KEY_BYTES, KeyWrap
 from pilotage_server.principal import Principal
-from pilotage_server.store import jobs, lease_credentials, owners
+from pilotage_server.store import jobs, lease_credentials, owners, queue
 from pilotage_server.store.database import Database
 from pilotage_server.store.jobs import JobRow
 from pilotage_server.store.times import from_microseconds
@@ -179,7 +180,11 @@ class CredentialDesk:
         wrapped = self._wrapping.wrap(
             new.retrieval_key, job_id=row.job_id, owner_dn=row.owner_dn, credential_id=new.credential_id
         )
-        return jobs.rebind(connection, row, new.credential_id, new.facts.expire_time, wrapped)
+        # The new one may have attributes of other VOs besides, and then other pilots get it.
+        needs = msgspec.structs.replace(self._broker.requirements(connection, row.class_id), vos=new.facts.vos)
+        kind = class_id(needs)
+        queue.put_class(connection, kind, needs)
+        return jobs.rebind(connection, row, new.credential_id, new.facts.expire_time, wrapped, kind)
 
 
 class _New(msgspec.Struct, frozen=True):

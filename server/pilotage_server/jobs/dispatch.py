@@ -2,7 +2,6 @@
 
 import datetime
 import sqlite3
-from collections.abc import Container
 
 from pilotage.errors import PilotageError, refuse
 from pilotage.reasons import Reason
@@ -16,6 +15,7 @@ from pilotage_server.jobs.limits import JobLimits, LeaseTimes
 from pilotage_server.jobs.moves import Moves
 from pilotage_server.jobs.outcomes import Verdict
 from pilotage_server.jobs.wrapping import KeyWrap
+from pilotage_server.retrieval import Admitted
 from pilotage_server.store import jobs, leases, owners
 from pilotage_server.store.jobs import JobRow
 from pilotage_server.store.pilots import PilotRow
@@ -43,12 +43,10 @@ class Dispatch:
         self._times = times
         self._new_id = make_id
 
-    def lease(
-        self, moves: Moves, pilot: PilotRow, wall_left: float, most: int, admitted: Container[str]
-    ) -> list[Grant]:
+    def lease(self, moves: Moves, pilot: PilotRow, wall_left: float, most: int, admitted: Admitted) -> list[Grant]:
         """Lease up to `most` jobs; one whose credential does not serve any more is held instead.
 
-        `admitted` are the VOs of which the pilot gets credentials.
+        `admitted` says of which VOs the pilot gets credentials.
         """
         grants: list[Grant] = []
         while len(grants) < most:

@@ -1,10 +1,10 @@
 """Classes of jobs: equal requirements, one class, so that a match looks at kinds and not at jobs."""
 
 import hashlib
-from collections.abc import Container
 
 import msgspec
 
+from pilotage_server.retrieval import Admitted
 from pilotage_server.workload import Offer, Requirements
 
 
@@ -14,10 +14,10 @@ def class_id(requirements: Requirements) -> int:
     return int.from_bytes(digest[:8]) >> 1
 
 
-def fits(requirements: Requirements, offer: Offer, wall_left: float, admitted: Container[str]) -> bool:
+def fits(requirements: Requirements, offer: Offer, wall_left: float, admitted: Admitted) -> bool:
     """Return whether a slot of this offer, there for `wall_left` more seconds, can take such a job.
 
-    `admitted` are the VOs of which its pilot gets credentials.
+    `admitted` says of which VOs its pilot gets credentials.
     """
     return (
         requirements.site in ("", offer.site)
@@ -26,5 +26,5 @@ def fits(requirements: Requirements, offer: Offer, wall_left: float, admitted: C
         and requirements.disk_bytes <= offer.disk_bytes
         and requirements.wall_seconds <= wall_left
         and set(requirements.tags) <= set(offer.tags)
-        and requirements.vo in admitted
+        and admitted.refused(requirements.vos) is None
     )

@@ -115,7 +115,7 @@ class JobDesk:
             moves = Moves(connection, self._broker, changes, "owner", now)
             job_ids = tuple(self._new_id() for _ in checked)
             for job_id, spec in zip(job_ids, checked, strict=True):
-                needs = spec.requirements(facts.vo)
+                needs = spec.requirements(facts.vos)
                 kind = class_id(needs)
                 queue.put_class(connection, kind, needs)
                 new = NewJob(

@@ -7,7 +7,7 @@ import asyncio
 import datetime
 import functools
 import sqlite3
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -30,7 +30,7 @@ from pilotage_server.jobs.notices import Changes, Notices
 from pilotage_server.jobs.outcomes import Verdict
 from pilotage_server.jobs.wrapping import KeyWrap
 from pilotage_server.principal import Principal
-from pilotage_server.retrieval import RetrievalPolicy
+from pilotage_server.retrieval import Admitted, RetrievalPolicy
 from pilotage_server.store import jobs, lease_credentials, leases, pilots, sandboxes
 from pilotage_server.store.database import Database
 from pilotage_server.store.jobs import JobRow
@@ -174,7 +174,7 @@ class PilotDesk:
                 if left <= 0 or not await place.wait(left):
                     return acquired
 
-    def _take(self, caller: Principal, pilot_id: str, slots: int, admitted: Container[str], moves: Moves) -> Acquired:
+    def _take(self, caller: Principal, pilot_id: str, slots: int, admitted: Admitted, moves: Moves) -> Acquired:
         pilot = self._present(moves.connection, caller, pilot_id)
         pilots.seen(moves.connection, pilot_id, moves.now)
         if pilot.drain:

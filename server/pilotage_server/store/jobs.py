@@ -356,15 +356,28 @@ def touch(connection: sqlite3.Connection, seq: int) -> None:
 
 
 def rebind(
-    connection: sqlite3.Connection, row: JobRow, credential_id: str, expire: datetime.datetime, wrapped: bytes
+    connection: sqlite3.Connection,
+    row: JobRow,
+    credential_id: str,
+    expire: datetime.datetime,
+    wrapped: bytes,
+    class_id: int,
 ) -> JobRow:
-    """Give a job that is not over another credential and its wrapped key; return the row that follows."""
+    """Give a job that neither waits nor is over another credential, its wrapped key, and the class that follows of it.
+
+    Returns the row that follows. One that waits is counted by its class, so it cannot change it.
+    """
     after = msgspec.structs.replace(
-        row, credential_id=credential_id, credential_expire_us=microseconds(expire), version=row.version + 1
+        row,
+        credential_id=credential_id,
+        credential_expire_us=microseconds(expire),
+        class_id=class_id,
+        version=row.version + 1,
     )
     changed = connection.execute(
-        "UPDATE job SET credential_id = ?, credential_expire_us = ?, version = ? WHERE job_seq = ? AND version = ?",
-        (credential_id, after.credential_expire_us, after.version, row.job_seq, row.version),
+        "UPDATE job SET credential_id = ?, credential_expire_us = ?, class_id = ?, version = ?"
+        " WHERE job_seq = ? AND version = ? AND state <> 3",
+        (credential_id, after.credential_expire_us, class_id, after.version, row.job_seq, row.version),
     ).rowcount
     if changed != 1:
         raise refuse(Reason.TRANSITION_REFUSED, "The job has changed meanwhile; look at it and try again.")

@@ -24,7 +24,7 @@ def upgrade() -> None:
         sa.text("SELECT DISTINCT class_id, vo, requirements FROM job JOIN job_class USING (class_id) WHERE vo <> ''")
     ).fetchall()
     for before, vo, requirements in kinds:
-        body = json.dumps(json.loads(requirements) | {"vo": vo}, separators=(",", ":"), ensure_ascii=False).encode()
+        body = json.dumps(json.loads(requirements) | {"vos": [vo]}, separators=(",", ":"), ensure_ascii=False).encode()
         after = int.from_bytes(hashlib.sha256(body).digest()[:8]) >> 1
         connection.execute(
             sa.text("INSERT INTO job_class (class_id, requirements) VALUES (:after, :body) ON CONFLICT DO NOTHING"),
