@@ -41,6 +41,8 @@ from pilotage_server.jobs import (
     PilotDesk,
     SandboxStore,
 )
+from pilotage_server.jobs.rewrapping import rewrap
+from pilotage_server.jobs.wrapping import key_id
 from pilotage_server.logs import fault
 from pilotage_server.rpc.admin_service import AdminServicer
 from pilotage_server.rpc.auth_service import AuthServicer
@@ -102,6 +104,8 @@ class App:
         self._keys_seen = key_files.seen(self._key_folder)
         self._keys = key_files.load(self._key_folder, service=config.pkcs11 is None)
         self._reloading: asyncio.Task[None] | None = None
+        self._rewrapping: asyncio.Task[None] | None = None
+        self._taking_up = asyncio.Lock()
         self._certificates = Certificates(config.server)
         with contextlib.ExitStack() as undo:
             self._build(undo)
@@ -141,7 +145,7 @@ class App:
         )
         self._notices = Notices()
         logs = LogStore(state / "logs", config.limits)
-        wrapping = KeyWrap(keys.wrap)
+        wrapping = self._wrapping = KeyWrap(keys.wrap, [old.key for old in keys.old_wraps])
         job_desk = JobDesk(jobs, self._keeper, logs, wrapping, self._notices, config.limits, clock)
         self._pilot_desk = PilotDesk(
             jobs, logs, wrapping, self._token_keys, self._notices, config.limits, config.leases, retrieval, clock
@@ -183,8 +187,9 @@ class App:
                 max_lifetime,
             )
             undo.callback(self._gateway.close)
-        sessions = Sessions(keys.session, audience)
-        desk = LoginDesk(Challenges(keys.challenge, audience), sessions, self._verifier, credentials, audience, clock)
+        sessions = self._sessions = Sessions(keys.session, audience, keys.old_sessions)
+        self._challenges = Challenges(keys.challenge, audience, keys.old_challenges)
+        desk = LoginDesk(self._challenges, sessions, self._verifier, credentials, audience, clock)
         self._health = Health(self._databases, service_names())
         servicers = Servicers(
             auth=AuthServicer(desk, policy),
@@ -219,6 +224,7 @@ class App:
         self._spawn(self._pilot_desk.run(), "leases")
         self._spawn(self._keep_house(), "housekeeping")
         self._spawn(self._check_credentials(), "credential checks")
+        self._begin_rewrapping()
         ports = {"port": self.port, "mutual_port": self.mutual_port, "gateway_port": self.gateway_port}
         if self._exposition is not None:
             ports["metrics_port"] = self.metrics_port
@@ -234,9 +240,10 @@ class App:
         await self._server.stop(grace_seconds)
         if self._gateway is not None:
             await self._gateway.stop(grace_seconds)
-        for task in self._tasks:
+        tasks = [task for task in (*self._tasks, self._reloading, self._rewrapping) if task is not None]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         self._verifier.close()
         self._issuer.close()
         try:
@@ -263,6 +270,10 @@ class App:
 
     async def take_up_keys(self) -> None:
         """Use the keys that are in the folder now, if they are others; keys that are unusable leave all as it was."""
+        async with self._taking_up:
+            await self._take_up_keys()
+
+    async def _take_up_keys(self) -> None:
         found = key_files.seen(self._key_folder)
         keys, sealing = self._keys, self._sealing
         if found != self._keys_seen:
@@ -273,16 +284,47 @@ class App:
             return
         self._sealer.replace(sealing[0], sealing[1:])
         self._token_keys.replace(keys.token, keys.old_tokens)
+        self._sessions.replace(keys.session, keys.old_sessions)
+        self._challenges.replace(keys.challenge, keys.old_challenges)
+        self._wrapping.replace(keys.wrap, [old.key for old in keys.old_wraps])
         self._keys, self._keys_seen, self._sealing = keys, found, sealing
         await self._ledger.keys_changed(self._key_ids())
         log.info("keys taken up", **self._key_ids())
+        self._begin_rewrapping()
 
     def _key_ids(self) -> dict[str, str]:
-        return {"service": self._sealing[0].key_id.hex(), "signing": public_id(self._keys.token.public_key())}
+        return {
+            "service": self._sealing[0].key_id.hex(),
+            "signing": public_id(self._keys.token.public_key()),
+            "session": public_id(self._keys.session.public_key()),
+            "wrap": key_id(self._keys.wrap).hex(),
+        }
+
+    def _begin_rewrapping(self) -> None:
+        """Have what old wrapping keys wrapped wrapped anew, beside everything else."""
+        if self._keys.old_wraps and (self._rewrapping is None or self._rewrapping.done()):
+            self._rewrapping = asyncio.create_task(self._rewrap(), name="rewrapping")
+
+    async def _rewrap(self) -> None:
+        try:
+            await self.rewrap()
+        except (PilotageError, OSError) as error:
+            log.error("retrieval keys not wrapped anew; tried again in a minute", why=str(error))
+
+    async def rewrap(self) -> None:
+        """Wrap every retrieval key with the present key, then destroy those before, which open nothing any more."""
+        while old := self._keys.old_wraps:
+            found = await rewrap(self._databases["jobs"], self._wrapping)
+            # A key that was taken up meanwhile, or rotated away and not seen yet, is none of these.
+            for wrap in old:
+                key_files.destroy(self._key_folder / wrap.name)
+            log.info("retrieval keys wrapped anew", count=found.done, lost=found.lost, old_keys=len(old))
+            await self.take_up_keys()
 
     async def prune(self) -> None:
         """Forget what is too old to matter, and take up renewed certificates and rotated keys."""
         await self._reload()
+        self._begin_rewrapping()
         key_files.forget_retired(self._key_folder, self.clock())
         now = self.clock()
         await self._databases["credentials"].write(lambda connection: logins.prune_challenges(connection, now))

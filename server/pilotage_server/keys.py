@@ -1,7 +1,7 @@
-"""Key files of the server: 32 bytes each, 0600, made once and whole or not at all; two kinds can be rotated.
+"""Key files of the server: 32 bytes each, 0600, made whole or not at all; every kind can be rotated.
 
 A rotation first gives the present key a second name, with the time in it, and then puts a new key under the first.
-After a crash at any point the present key is there and so is every older one.
+After a crash at any point the present key is there and so is every older one; perhaps one of them by two names.
 """
 
 import contextlib
@@ -10,6 +10,7 @@ import fcntl
 import os
 import secrets
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,11 +27,35 @@ NAMES = ("session.key", "challenge.key", "token.key", "wrap.key", "service.key")
 SERVICE = "service.key"
 OLD_SERVICE_KEYS = "service-*.key"
 OLD_TOKEN_KEYS = "token-*.key"
-ROTATED = ("service", "token")
+OLD_SESSION_KEYS = "session-*.key"
+OLD_CHALLENGE_KEYS = "challenge-*.key"
+OLD_WRAP_KEYS = "wrap-*.key"
+ROTATED = ("service", "token", "session", "challenge", "wrap")
 STAMP = "%Y%m%dT%H%M%S.%fZ"
 """How the time at which a key was retired stands in its name."""
-KEEP_TOKEN_KEYS = datetime.timedelta(hours=1)
-"""How long a retired token key is kept: longer than any token lives."""
+TAKE_UP = datetime.timedelta(minutes=2)
+"""Within this time a server that runs signs with a new key: it looks once a minute. Until then the old one was good."""
+KEEP = {
+    OLD_TOKEN_KEYS: datetime.timedelta(hours=1),
+    OLD_CHALLENGE_KEYS: datetime.timedelta(hours=1),
+    OLD_SESSION_KEYS: datetime.timedelta(hours=2),
+}
+"""How long retired keys that signed are kept: longer than anything that they signed lives."""
+KEEP_PARTIAL_SECONDS = 3600.0
+
+
+class RetiredSecret(msgspec.Struct, frozen=True):
+    """A key that MACs no more; what it did until it was retired is good to its end."""
+
+    key: Secret
+    retire_time: datetime.datetime
+
+
+class OldWrap(msgspec.Struct, frozen=True):
+    """A key that wraps no more, and the name of its file, which goes when nothing is wrapped with it."""
+
+    name: str
+    key: Secret
 
 
 class Keys(msgspec.Struct, frozen=True):
@@ -38,8 +63,9 @@ class Keys(msgspec.Struct, frozen=True):
 
     `session` signs session tokens and `token` credential tokens (Ed25519 seeds); `challenge` MACs login
     challenges; `wrap` wraps retrieval keys in the jobs database; `service` seals credentials, unless a PKCS#11 token
-    does, and the `old_services` (files `service-<anything>.key`) still open what they sealed. The `old_tokens`
-    (files `token-<time>.key`) still verify what they signed before they were retired.
+    does, and the `old_services` (files `service-<anything>.key`) still open what they sealed. The `old_tokens`,
+    `old_sessions` and `old_challenges` (files `token-<time>.key`, ...) still verify what they signed before they were
+    retired, and `old_wraps` unwrap until all is wrapped anew.
     """
 
     session: Ed25519PrivateKey
@@ -49,6 +75,9 @@ class Keys(msgspec.Struct, frozen=True):
     service: Secret | None
     old_services: tuple[Secret, ...]
     old_tokens: tuple[RetiredKey, ...] = ()
+    old_sessions: tuple[RetiredKey, ...] = ()
+    old_challenges: tuple[RetiredSecret, ...] = ()
+    old_wraps: tuple[OldWrap, ...] = ()
 
     def __repr__(self) -> str:
         return "Keys(***)"
@@ -79,9 +108,24 @@ def load(directory: Path, *, service: bool = True) -> Keys:
         token=Ed25519PrivateKey.from_private_bytes(token.reveal()),
         wrap=wrap,
         service=present,
-        old_services=tuple(read_key(path) for path in sorted(directory.glob(OLD_SERVICE_KEYS))),
-        old_tokens=tuple(_retired(path) for path in sorted(directory.glob(OLD_TOKEN_KEYS))),
+        old_services=tuple(key for _, key in _old(directory, OLD_SERVICE_KEYS)),
+        old_tokens=tuple(_retired(path, key) for path, key in _old(directory, OLD_TOKEN_KEYS)),
+        old_sessions=tuple(_retired(path, key) for path, key in _old(directory, OLD_SESSION_KEYS)),
+        old_challenges=tuple(
+            RetiredSecret(key, _good_until(path)) for path, key in _old(directory, OLD_CHALLENGE_KEYS)
+        ),
+        old_wraps=tuple(OldWrap(path.name, key) for path, key in _old(directory, OLD_WRAP_KEYS)),
     )
+
+
+def _old(directory: Path, pattern: str) -> Iterator[tuple[Path, Secret]]:
+    """Read the old keys of a kind; one that the server removes at that moment is none."""
+    for path in sorted(directory.glob(pattern)):
+        try:
+            yield path, read_key(path)
+        except PilotageError as error:
+            if not isinstance(error.__cause__, FileNotFoundError):
+                raise
 
 
 def seen(directory: Path) -> frozenset[tuple[str, int, int]]:
@@ -109,20 +153,54 @@ def rotate(directory: Path, kind: str, now: datetime.datetime) -> str:
 
 
 def forget_retired(directory: Path, now: datetime.datetime) -> list[str]:
-    """Remove token keys that nothing valid was signed with; return their names."""
+    """Destroy keys that signed nothing that is still valid; return their names."""
     gone = [
         path
-        for path in sorted(directory.glob(OLD_TOKEN_KEYS))
-        if _retire_time(path) + KEEP_TOKEN_KEYS < now.astimezone(datetime.UTC)
+        for pattern, keep in KEEP.items()
+        for path in sorted(directory.glob(pattern))
+        if _retire_time(path) + keep < now.astimezone(datetime.UTC)
     ]
     for path in gone:
-        path.unlink(missing_ok=True)
+        destroy(path)
+    for path in directory.glob(".*.key.*"):
+        # A rotation or a destruction that was killed left it; nothing uses what it holds.
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > KEEP_PARTIAL_SECONDS:
+                _wipe(path)
     return [path.name for path in gone]
 
 
-def _retired(path: Path) -> RetiredKey:
-    key = Ed25519PrivateKey.from_private_bytes(read_key(path).reveal()).public_key()
-    return RetiredKey(key, _retire_time(path))
+def destroy(path: Path) -> None:
+    """Overwrite and remove an old key; the bytes stay if they are another name's as well, as after a crash."""
+    with _alone(path.parent):
+        # Under another name first: half overwritten it would be a key that can be guessed.
+        doomed = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+        try:
+            path.replace(doomed)
+        except FileNotFoundError:
+            return
+        sync(path.parent)
+        _wipe(doomed)
+
+
+def _wipe(path: Path) -> None:
+    """Overwrite a file that has no other name, and remove the name."""
+    if path.stat().st_nlink == 1:
+        with path.open("r+b") as file:
+            file.write(bytes(KEY_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+    path.unlink()
+    sync(path.parent)
+
+
+def _retired(path: Path, key: Secret) -> RetiredKey:
+    return RetiredKey(Ed25519PrivateKey.from_private_bytes(key.reveal()).public_key(), _good_until(path))
+
+
+def _good_until(path: Path) -> datetime.datetime:
+    """Return until when a server may have signed with a key, which is later than the rotation."""
+    return _retire_time(path) + TAKE_UP
 
 
 def _retire_time(path: Path) -> datetime.datetime:

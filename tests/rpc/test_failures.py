@@ -10,7 +10,6 @@ import re
 import signal
 import sqlite3
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -32,30 +31,18 @@ from pilotage_server.commands import main
 from pilotage_server.credentials.sealing import Sealer
 from pilotage_server.store import credentials as store
 from support.doomed_server import STEPS
+from support.dying_server import DyingServer
 from support.journey import Delegated, acquire, delegate, register, retrieve_request, submit
 from support.refusals import refused
 from support.server_process import ServerProcess
 from support.server_rig import Client, Rig
 
 EC = KeyKind.EC_P256
-TESTS = Path(__file__).resolve().parents[1]
-
-
-class DoomedServer(ServerProcess):
-    """A server that dies at one step of the first retrieval, once it is told which."""
-
-    step = ""
-
-    def _command(self, *verb: str) -> list[str]:
-        if verb == ("run",) and self.step:
-            return [sys.executable, "-m", "support.doomed_server", self.step, str(self.config)]
-        return super()._command(*verb)
 
 
 @pytest.fixture
-def server(grid: ToyGrid, host: Identity, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DoomedServer]:
-    monkeypatch.setenv("PYTHONPATH", str(TESTS))
-    made = DoomedServer(grid, tmp_path, host)
+def server(grid: ToyGrid, host: Identity, tmp_path: Path) -> Iterator[DyingServer]:
+    made = DyingServer(grid, tmp_path, host)
     yield made
     made.close()
 
@@ -87,7 +74,7 @@ def recorded(state: Path, lease: pilot_pb2.Lease) -> tuple[list[str], list[str]]
 
 @pytest.mark.parametrize("step", STEPS)
 def test_a_server_that_dies_at_any_step_of_two_retrievals_gives_at_most_one_proxy_and_knows_of_it(
-    server: DoomedServer, alice_proxy: Path, pilot_proxy: Path, step: str
+    server: DyingServer, alice_proxy: Path, pilot_proxy: Path, step: str
 ) -> None:
     server.start()
     with client_of(server, alice_proxy) as owner, client_of(server, pilot_proxy) as pilot:

@@ -1,4 +1,4 @@
-"""Run the real server, and have it die by SIGKILL at one step of a retrieval.
+"""Run the real server, and have it die by SIGKILL at one step of a retrieval, or of what follows a rotation of keys.
 
 python -m support.doomed_server STEP CONFIG
 """
@@ -20,6 +20,13 @@ STEPS = (
     "when the audit row is written, before the commit",
     "when it is committed",
     "when JobService has noted it",
+)
+ROTATION_STEPS = (
+    "when a key is wrapped anew, before the commit",
+    "when all keys are wrapped anew",
+    "when the old key lost its name",
+    "when the old key is overwritten",
+    "when the old key is gone",
 )
 
 
@@ -85,8 +92,36 @@ def arm(step: str) -> None:
             die()
 
         LeaseProxies.issued = last_note  # type: ignore[method-assign]
+    elif step in ROTATION_STEPS:
+        arm_rotation(step)
     else:
         raise SystemExit(f"no such step: {step}")
+
+
+def arm_rotation(step: str) -> None:
+    """The same, for what a server does with rotated wrapping keys."""
+    from pathlib import Path
+
+    from pilotage_server import keys
+    from pilotage_server.jobs import rewrapping
+
+    if step == ROTATION_STEPS[0]:
+        rewrapping._rewrap_one = deadly(rewrapping._rewrap_one)
+    elif step == ROTATION_STEPS[1]:
+        keys.destroy = deadly(keys.destroy, before=True)
+    elif step == ROTATION_STEPS[2]:
+        keys._wipe = deadly(keys._wipe, before=True)
+    elif step == ROTATION_STEPS[3]:
+        unlink = Path.unlink
+
+        def last_unlink(self: Path, missing_ok: bool = False) -> None:
+            if self.name.startswith(".wrap-"):
+                die()
+            unlink(self, missing_ok)
+
+        Path.unlink = last_unlink  # type: ignore[method-assign]
+    else:
+        keys.destroy = deadly(keys.destroy)
 
 
 if __name__ == "__main__":

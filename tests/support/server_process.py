@@ -53,7 +53,7 @@ class ServerProcess:
         """Start, and wait for the line that says it serves."""
         began = self.log_path.stat().st_size if self.log_path.exists() else 0
         with self.log_path.open("ab") as log:
-            self._process = subprocess.Popen(self._command("run"), env=environ(), stdout=log, stderr=log)
+            self._process = subprocess.Popen(self._command("run"), env=self._environ(), stdout=log, stderr=log)
         deadline = time.monotonic() + READY_SECONDS
         while time.monotonic() < deadline:
             with self.log_path.open("rb") as log:
@@ -106,6 +106,9 @@ class ServerProcess:
         if self._process is not None:
             self._process.kill()
             self._process.wait(30)
+
+    def _environ(self) -> dict[str, str]:
+        return environ()
 
     def _command(self, *verb: str) -> list[str]:
         return [sys.executable, "-m", "pilotage_server.cli", *verb, "--config", str(self.config)]

@@ -17,7 +17,11 @@ from pilotage.errors import PilotageError
 from pilotage.reasons import Reason
 from pilotage.secret import Secret
 from pilotage_server import keys, tokens
+from pilotage_server.auth.challenge import Challenges
+from pilotage_server.auth.sessions import Sessions
 from pilotage_server.credentials.sealing import Sealer
+from pilotage_server.jobs.wrapping import PREFIX_BYTES, KeyWrap
+from pilotage_server.principal import Principal, Proof
 from pilotage_server.tokens import CredentialClaims, RetiredKey, TokenKeys
 from support.server_process import environ
 
@@ -25,6 +29,9 @@ NOW = datetime.datetime(2026, 11, 28, 12, tzinfo=datetime.UTC)
 END = NOW + datetime.timedelta(days=30)
 RETRIEVAL = Secret(b"r" * 32)
 VALUE = Secret(b"the private key")
+AUDIENCE = "pilotage://localhost"
+JOB = {"job_id": "7", "owner_dn": "/O=x/CN=Alice", "credential_id": "c"}
+ALICE = Principal("/O=x/CN=Alice", "x", (), False, b"t" * 32, Proof.SESSION, END)
 CLAIMS = CredentialClaims("j", "l", "7", 1, "/O=x/CN=Alice", "c", "/O=x/CN=Robot", "ab" * 32)
 
 
@@ -57,6 +64,29 @@ def seal(folder: Path) -> bytes:
     return sealer(folder).seal(VALUE, RETRIEVAL, "/CN=Alice", "c", END)
 
 
+def sessions(folder: Path) -> Sessions:
+    held = keys.load(folder)
+    return Sessions(held.session, AUDIENCE, held.old_sessions)
+
+
+def challenges(folder: Path) -> Challenges:
+    held = keys.load(folder)
+    return Challenges(held.challenge, AUDIENCE, held.old_challenges)
+
+
+def wrapping(folder: Path) -> KeyWrap:
+    held = keys.load(folder)
+    return KeyWrap(held.wrap, [old.key for old in held.old_wraps])
+
+
+def wrap(folder: Path) -> bytes:
+    return wrapping(folder).wrap(RETRIEVAL, **JOB)
+
+
+def unwrap(folder: Path, wrapped: bytes) -> Secret:
+    return wrapping(folder).unwrap(wrapped, **JOB)
+
+
 def test_a_rotated_service_key_seals_anew_and_every_old_one_still_opens(folder: Path) -> None:
     sealed = [seal(folder)]
     for number in range(3):
@@ -71,11 +101,12 @@ def test_a_rotated_service_key_seals_anew_and_every_old_one_still_opens(folder: 
 
 
 @pytest.mark.parametrize("step", ["link", "replace", "fsync"])
-@pytest.mark.parametrize("after", [0, 1, 2, 3])
+@pytest.mark.parametrize("after", [0, 1, 2, 3, 4, 7, 10, 13])
 def test_a_rotation_that_fails_at_any_step_leaves_a_working_set(
     folder: Path, monkeypatch: pytest.MonkeyPatch, step: str, after: int
 ) -> None:
     sealed, token = seal(folder), keys.load(folder).token_keys().sign(CLAIMS, NOW).reveal_text()
+    session, challenge, wrapped = sessions(folder).open(ALICE, NOW)[0], challenges(folder).make(NOW)[0], wrap(folder)
     calls = 0
     real: Callable[..., object] = getattr(Path if step == "replace" else os, step)
 
@@ -96,10 +127,15 @@ def test_a_rotation_that_fails_at_any_step_leaves_a_working_set(
     assert not list(folder.glob(".*"))
     assert opens(folder, sealed)
     assert keys.load(folder).token_keys().verify(token, later(10)) == CLAIMS
-    keys.rotate(folder, "service", later(1))
-    keys.rotate(folder, "token", later(1))
-    assert opens(folder, sealed)
-    assert keys.load(folder).token_keys().verify(token, later(10)) == CLAIMS
+    for again in (1, 2):
+        assert sessions(folder).verify(session, later(10)).dn == ALICE.dn
+        assert challenges(folder).check(challenge, later(10))
+        assert unwrap(folder, wrapped) == RETRIEVAL
+        for kind in keys.ROTATED:
+            keys.rotate(folder, kind, later(again))
+        assert opens(folder, sealed)
+        assert keys.load(folder).token_keys().verify(token, later(10)) == CLAIMS
+        assert not list(folder.glob(".*"))
 
 
 def test_a_rotation_killed_again_and_again_loses_no_key(folder: Path) -> None:
@@ -209,3 +245,101 @@ def test_what_tells_of_a_change_is_another_after_each(folder: Path) -> None:
     keys.rotate(folder, "service", NOW)
     states.append(keys.seen(folder))
     assert len(set(states)) == 3
+
+
+# sessions, challenges, wrapped keys
+
+
+def test_a_session_of_a_retired_key_is_good_to_its_end_and_none_is_made_with_a_stolen_one(folder: Path) -> None:
+    token, _ = sessions(folder).open(ALICE, NOW)
+    old = keys.load(folder).session
+    keys.rotate(folder, "session", NOW)
+    held = sessions(folder)
+    assert held.verify(token, later(3599)).dn == ALICE.dn
+    with pytest.raises(PilotageError, match="SESSION_EXPIRED"):
+        held.verify(token, later(3600))
+    # A thief of the old key writes what dates he likes: they end with the last true session.
+    end = 3600 + keys.TAKE_UP.total_seconds()
+    forged, _ = Sessions(old, AUDIENCE).open(ALICE, later(end - 10))
+    assert held.verify(forged, later(end - 1)).expire_time == later(end)
+    for now in (end, end + 600):
+        with pytest.raises(PilotageError, match=r"SESSION_EXPIRED|SESSION_INVALID"):
+            held.verify(forged, later(now))
+    with pytest.raises(PilotageError, match="SESSION_INVALID"):
+        sessions(folder).verify(forged, later(end))
+
+
+def test_a_key_that_is_neither_present_nor_retired_verifies_no_session_not_even_one_seen_before() -> None:
+    first, second = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
+    held = Sessions(first, AUDIENCE)
+    token, _ = held.open(ALICE, NOW)
+    held.verify(token, NOW)
+    held.replace(second, [])
+    with pytest.raises(PilotageError, match="SESSION_INVALID"):
+        held.verify(token, NOW)
+    held.replace(second, [RetiredKey(first.public_key(), NOW)])
+    assert held.verify(token, NOW).dn == ALICE.dn
+
+
+def test_a_challenge_of_a_retired_key_is_good_for_its_two_minutes(folder: Path) -> None:
+    challenge, _ = challenges(folder).make(NOW)
+    old = keys.load(folder).challenge
+    keys.rotate(folder, "challenge", NOW)
+    held = challenges(folder)
+    assert held.check(challenge, later(119))
+    assert held.check(held.make(NOW)[0], later(1))
+    end = 120 + keys.TAKE_UP.total_seconds()
+    forged = Challenges(old, AUDIENCE).make(later(end - 1))[0]
+    with pytest.raises(PilotageError, match="CHALLENGE_INVALID"):
+        held.check(forged, later(end))
+
+
+def test_a_wrapped_key_names_its_key_and_the_older_form_without_a_name_opens_too(folder: Path) -> None:
+    nameless = wrap(folder)[PREFIX_BYTES:]
+    before = wrap(folder)
+    keys.rotate(folder, "wrap", NOW)
+    assert unwrap(folder, nameless) == unwrap(folder, before) == unwrap(folder, wrap(folder)) == RETRIEVAL
+    (old,) = keys.load(folder).old_wraps
+    keys.destroy(folder / old.name)
+    for wrapped in (nameless, before):
+        with pytest.raises(PilotageError, match="RETRIEVAL_KEY_WRONG"):
+            unwrap(folder, wrapped)
+
+
+# destruction
+
+
+def test_a_destroyed_key_is_overwritten_and_gone(folder: Path) -> None:
+    old = folder / keys.rotate(folder, "wrap", NOW)
+    with old.open("rb") as held:
+        keys.destroy(old)
+        assert held.read() == bytes(32)
+    assert not old.exists()
+    assert not list(folder.glob(".*"))
+    keys.destroy(old)
+
+
+def test_destroying_a_key_spares_the_present_one_that_a_crash_left_by_two_names(folder: Path) -> None:
+    present = (folder / "wrap.key").read_bytes()
+    os.link(folder / "wrap.key", folder / "wrap-20261128T120000.000000Z.key")
+    keys.destroy(folder / "wrap-20261128T120000.000000Z.key")
+    assert (folder / "wrap.key").read_bytes() == present
+    assert len(keys.load(folder).old_wraps) == 0
+
+
+def test_what_a_killed_rotation_or_destruction_left_is_wiped_after_an_hour(folder: Path) -> None:
+    fresh, left = folder / ".wrap.key.00112233", folder / ".session-20261128T120000.000000Z.key.44556677"
+    for path in (fresh, left):
+        path.write_bytes(b"x" * 32)
+    os.utime(left, (1, 1))
+    assert keys.forget_retired(folder, NOW) == []
+    assert fresh.exists()
+    assert not left.exists()
+
+
+def test_retired_keys_are_kept_as_long_as_what_they_signed_lives(folder: Path) -> None:
+    names = {kind: keys.rotate(folder, kind, NOW) for kind in keys.ROTATED}
+    assert keys.forget_retired(folder, later(3601)) == [names["token"], names["challenge"]]
+    assert keys.forget_retired(folder, later(7200)) == []
+    assert keys.forget_retired(folder, later(7201)) == [names["session"]]
+    assert all((folder / names[kind]).exists() for kind in ("service", "wrap"))

@@ -10,12 +10,14 @@ import hashlib
 import hmac
 import os
 import struct
+from collections.abc import Sequence
 
 import msgspec
 
 from pilotage.errors import refuse
 from pilotage.reasons import Reason
 from pilotage.secret import Secret
+from pilotage_server.keys import RetiredSecret
 
 LIFETIME = datetime.timedelta(seconds=120)
 AHEAD = datetime.timedelta(seconds=30)
@@ -38,14 +40,18 @@ class Challenge(msgspec.Struct, frozen=True):
 class Challenges:
     """Make and check challenges for one audience."""
 
-    def __init__(self, key: Secret, audience: str) -> None:
-        self._key = key
+    def __init__(self, key: Secret, audience: str, retired: Sequence[RetiredSecret] = ()) -> None:
         self._audience = hashlib.sha256(audience.encode()).digest()
+        self.replace(key, retired)
+
+    def replace(self, key: Secret, retired: Sequence[RetiredSecret]) -> None:
+        """Make challenges with another key from now on; those of retired ones are good to their end."""
+        self._key, self._retired = key, tuple(retired)
 
     def make(self, now: datetime.datetime) -> tuple[bytes, datetime.datetime]:
         """Return a fresh challenge and when it stops being accepted."""
         body = LAYOUT.pack(VERSION, os.urandom(16), _milliseconds(now), self._audience)
-        return body + self._mac(body), now + LIFETIME
+        return body + _mac(self._key, body), now + LIFETIME
 
     def check(self, challenge: bytes, now: datetime.datetime) -> Challenge:
         """Return what a genuine and fresh challenge says.
@@ -56,7 +62,8 @@ class Challenges:
         if len(challenge) != SIZE:
             raise refuse(Reason.CHALLENGE_INVALID)
         body, mac = challenge[: LAYOUT.size], challenge[LAYOUT.size :]
-        if not hmac.compare_digest(mac, self._mac(body)):
+        keys = [self._key, *(old.key for old in self._retired if now < old.retire_time + LIFETIME)]
+        if not any(hmac.compare_digest(mac, _mac(key, body)) for key in keys):
             raise refuse(Reason.CHALLENGE_INVALID)
         version, nonce, issued, audience = LAYOUT.unpack(body)
         if version != VERSION:
@@ -70,8 +77,9 @@ class Challenges:
             raise refuse(Reason.CHALLENGE_EXPIRED)
         return Challenge(nonce, made + LIFETIME)
 
-    def _mac(self, body: bytes) -> bytes:
-        return hmac.digest(self._key.reveal(), PURPOSE + body, "sha256")
+
+def _mac(key: Secret, body: bytes) -> bytes:
+    return hmac.digest(key.reveal(), PURPOSE + body, "sha256")
 
 
 def _milliseconds(moment: datetime.datetime) -> int:

@@ -4,17 +4,20 @@ EdDSA JWTs (RFC 7519 and 8037), never longer than an hour and never longer than 
 """
 
 import collections
+import contextlib
 import datetime
 import hashlib
+from collections.abc import Sequence
 
 import jwt
 import msgspec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from pilotage.errors import refuse
+from pilotage.errors import PilotageError, refuse
 from pilotage.reasons import Reason
 from pilotage.secret import Secret
 from pilotage_server.principal import Principal, Proof
+from pilotage_server.tokens import RetiredKey
 
 ISSUER = "pilotage-auth"
 LIFETIME = datetime.timedelta(hours=1)
@@ -37,11 +40,17 @@ class SessionClaims(msgspec.Struct, frozen=True):
 class Sessions:
     """Sign session tokens and verify them."""
 
-    def __init__(self, key: Ed25519PrivateKey, audience: str) -> None:
-        self._key = key
-        self._public = key.public_key()
+    def __init__(self, key: Ed25519PrivateKey, audience: str, retired: Sequence[RetiredKey] = ()) -> None:
         self._audience = audience
         self._seen: collections.OrderedDict[bytes, Principal] = collections.OrderedDict()
+        self.replace(key, retired)
+
+    def replace(self, key: Ed25519PrivateKey, retired: Sequence[RetiredKey]) -> None:
+        """Sign with another key from now on; a key that is neither this one nor retired verifies nothing any more."""
+        self._key = key
+        self._public = key.public_key()
+        self._retired = tuple(retired)
+        self._seen.clear()
 
     def open(self, principal: Principal, now: datetime.datetime) -> tuple[Secret, datetime.datetime]:
         """Return a token for this principal and its end: an hour from now, or the principal's own end."""
@@ -87,10 +96,28 @@ class Sessions:
         return principal
 
     def _decode(self, token: Secret, now: datetime.datetime) -> Principal:
+        """Return the bearer of a token of the present key, or of a retired one while anything of it can be valid.
+
+        Whoever has an old key can write any date into a token: it ends with what the key signed when it was in use.
+        """
+        try:
+            return self._decode_with(self._public, token, now)
+        except PilotageError as error:
+            if not isinstance(error.__cause__, jwt.InvalidSignatureError):
+                raise
+            for retired in self._retired:
+                end = retired.retire_time + LIFETIME
+                if now < end:
+                    with contextlib.suppress(PilotageError):
+                        found = self._decode_with(retired.key, token, now)
+                        return msgspec.structs.replace(found, expire_time=min(found.expire_time, end))
+            raise
+
+    def _decode_with(self, key: Ed25519PublicKey, token: Secret, now: datetime.datetime) -> Principal:
         try:
             body = jwt.decode(
                 token.reveal_text(),
-                self._public,
+                key,
                 algorithms=["EdDSA"],
                 audience=self._audience,
                 issuer=ISSUER,
