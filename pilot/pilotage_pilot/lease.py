@@ -1,5 +1,6 @@
 """The values of one attempt: what the server leases, what the pilot reports about it."""
 
+import datetime
 import enum
 
 import msgspec
@@ -71,6 +72,8 @@ class Report(msgspec.Struct, frozen=True):
     uid: int = 0
     renewal_failure: PilotageError | None = None
     """Why the payload did not get a new proxy, until the server has heard it."""
+    proxy_expire_time: datetime.datetime | None = None
+    """When the proxy ends that the payload has."""
 
 
 class Answer(msgspec.Struct, frozen=True):

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Coroutine
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
@@ -59,13 +59,15 @@ class Attempt:
         self._folder = Path()
         self._begun: float | None = None
         self._renewal: Renewal | None = None
+        self._proxy_end = datetime.now(UTC)
 
     def report(self) -> Report:
         """Return what the next heartbeat says."""
         if self._meter and self._phase is Phase.RUNNING:
             self._usage = self._meter.read()
         failure = self._renewal.failure if self._renewal else None
-        return Report(self.lease.lease_id, self._phase, self._usage, self._account, self._uid, failure)
+        end = self._renewal.proxy_end if self._renewal else None
+        return Report(self.lease.lease_id, self._phase, self._usage, self._account, self._uid, failure, end)
 
     def heard(self, failure: PilotageError | None) -> None:
         """Note that the server has heard of a failed renewal."""
@@ -156,7 +158,7 @@ class Attempt:
         """Get the owner's proxy; the file lies in a folder of 0700 and goes with the attempt."""
         tools, lease, path = self._tools, self.lease, folder / "proxy"
         lifetime = timedelta(seconds=self._clocks().prepare_seconds + self._seconds_left())
-        await fetch_proxy(
+        self._proxy_end = await fetch_proxy(
             path,
             lambda request: tools.session.retrieve_credential(lease, request, lifetime),
             tools.keys,
@@ -247,6 +249,7 @@ class Attempt:
             self._tools,
             self._folder,
             started.run_id,
+            proxy_end=self._proxy_end,
             seconds_left=self._seconds_left,
             failed=self._changed,
         )

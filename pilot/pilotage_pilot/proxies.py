@@ -5,6 +5,7 @@ pilot verified itself, against the site's own authorities and revocation lists.
 """
 
 import asyncio
+import datetime
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
@@ -39,15 +40,15 @@ async def fetch_proxy(
     keys: KeyPool,
     owner_dn: str,
     config: PilotConfig,
-) -> None:
+) -> datetime.datetime:
     """Get a proxy of the owner's for a new key pair of our own, and verify it before it is written to `path`, 0600.
 
     `ask` gets the certificate request and returns the chain, leaf first. A proxy without attributes gets some where the
-    site wants them.
+    site wants them. Returns when the proxy ends.
     """
     pair = await keys.fetch()
     chain, key = await ask(pair.request), pair.key
-    await asyncio.to_thread(check_proxy, chain, key, owner_dn, config)
+    identity = await asyncio.to_thread(check_proxy, chain, key, owner_dn, config)
     if config.voms and not has_attributes(chain):
         new_key = (await keys.fetch()).key
         chain, key = await _add(chain, key, new_key, config, config.voms), new_key
@@ -58,6 +59,7 @@ async def fetch_proxy(
             )
             raise ProxyRefused(refuse(Reason.VOMS_LSC_UNUSABLE, text))
     await asyncio.to_thread(write_proxy, path, chain, key)
+    return identity.not_after
 
 
 async def _add(
@@ -73,7 +75,10 @@ async def _add(
 
 
 def check_proxy(chain: Sequence[x509.Certificate], key: PrivateKey, owner_dn: str, config: PilotConfig) -> Identity:
-    """Return whose proxy a chain is, leaf first; raise ProxyRefused unless it is genuine, for this key, the owner's."""
+    """Return what the verifier says of a chain, leaf first.
+
+    Raises ProxyRefused unless it is genuine, for this key, and the job owner's.
+    """
     options = VerifyOptions(ca_dir=config.ca_dir, voms_dir=config.voms_dir, require_proxy=True)
     try:
         identity = verify_chain([certificate.public_bytes(Encoding.DER) for certificate in chain], options)

@@ -6,7 +6,7 @@ The server says when. What fails is told to the server, which shows it to the ow
 import asyncio
 import logging
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from pilotage.errors import PilotageError, refuse
@@ -21,7 +21,8 @@ log = logging.getLogger(__name__)
 class Renewal:
     """The renewals of one attempt, one at a time, from the start of its payload to the end.
 
-    `seconds_left` says how long the attempt may still take, `failed` is called when there is a failure to tell.
+    `proxy_end` is that of the proxy the payload began with. `seconds_left` says how long the attempt may still take,
+    `failed` is called when there is a failure to tell.
     """
 
     def __init__(
@@ -31,6 +32,7 @@ class Renewal:
         folder: Path,
         run_id: str,
         *,
+        proxy_end: datetime,
         seconds_left: Callable[[], float],
         failed: Callable[[], None],
     ) -> None:
@@ -40,6 +42,8 @@ class Renewal:
         self._run_id = run_id
         self._seconds_left = seconds_left
         self._failed = failed
+        self.proxy_end = proxy_end
+        """When the proxy ends that the payload has."""
         self._task: asyncio.Task[None] | None = None
         self.failure: PilotageError | None = None
         """The failure that the server has not heard of yet."""
@@ -74,7 +78,7 @@ class Renewal:
     async def _replace(self) -> None:
         session, lease = self._tools.session, self._lease
         lifetime = timedelta(seconds=self._seconds_left())
-        await fetch_proxy(
+        end = await fetch_proxy(
             self._path,
             lambda request: session.renew_credential(lease.lease_id, request, lifetime),
             self._tools.keys,
@@ -82,7 +86,7 @@ class Renewal:
             self._tools.config,
         )
         await self._tools.helper.renew(self._run_id, self._path)
-        self.failure = None
+        self.failure, self.proxy_end = None, end
         log.info("lease %s: the payload has a new proxy", lease.lease_id)
 
     def _tell(self, error: PilotageError) -> None:

@@ -1,9 +1,10 @@
 """The pilot's values as protobuf messages, and back."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from google.protobuf.duration_pb2 import Duration
 
+from pilotage.errors import PilotageError
 from pilotage.secret import Secret
 from pilotage.v1 import job_pb2, pilot_pb2
 from pilotage_pilot.lease import Lease, Offer, Report, Result, Usage
@@ -46,17 +47,23 @@ def usage(value: Usage) -> job_pb2.Usage:
 
 def report(value: Report) -> pilot_pb2.LeaseReport:
     """Return a report as it travels."""
-    failure = value.renewal_failure
+    error, end = value.renewal_failure, value.proxy_expire_time
     return pilot_pb2.LeaseReport(
         lease_id=value.lease_id,
         phase=pilot_pb2.AttemptPhase.ValueType(int(value.phase)),
         usage=usage(value.usage),
         account=value.account,
         uid=value.uid,
-        renewal_failure=pilot_pb2.RenewalFailure(reason=failure.reason.name, message=failure.message[:LONGEST_MESSAGE])
-        if failure
-        else None,
+        renewal_failure=None if error is None else failure(error, end),
     )
+
+
+def failure(error: PilotageError, proxy_end: datetime | None) -> pilot_pb2.RenewalFailure:
+    """Return a failed renewal as it travels, with the end of the proxy that the payload has."""
+    message = pilot_pb2.RenewalFailure(reason=error.reason.name, message=error.message[:LONGEST_MESSAGE])
+    if proxy_end is not None:
+        message.proxy_expire_time.FromDatetime(proxy_end)
+    return message
 
 
 def lease(value: pilot_pb2.Lease) -> Lease:

@@ -141,10 +141,11 @@ class Offer(msgspec.Struct, frozen=True):
 
 
 class RenewalFailure(msgspec.Struct, frozen=True):
-    """Why a pilot could not give its payload a new proxy."""
+    """Why a pilot could not give its payload a new proxy, and when the one ends that the payload has still."""
 
     reason: str
     message: str
+    proxy_expire_time: datetime.datetime | None = None
 
 
 class Report(msgspec.Struct, frozen=True):

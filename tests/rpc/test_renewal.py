@@ -1,10 +1,12 @@
 """Renewal: when a pilot is told to, what it gets, and who hears of it when it gets nothing."""
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from cryptography import x509
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from pilotage.reasons import Reason
 from pilotage.v1 import credential_pb2 as pb
@@ -67,10 +69,14 @@ class Running:
         """Return the job as its owner sees it."""
         return self.owner.jobs.GetJob(job_pb2.GetJobRequest(job_id=self.job_id)).job
 
-    def notes(self) -> list[str]:
-        """Return the reasons of the job's events that moved nothing."""
+    def events(self) -> list[job_pb2.JobEvent]:
+        """Return the job's events that moved nothing."""
         events = self.owner.jobs.ListJobEvents(job_pb2.ListJobEventsRequest(job_id=self.job_id)).events
-        return [event.reason for event in events if event.from_state == event.to_state]
+        return [event for event in events if event.from_state == event.to_state]
+
+    def notes(self) -> list[str]:
+        """Return the reasons of those."""
+        return [event.reason for event in self.events()]
 
 
 @pytest.fixture
@@ -243,6 +249,87 @@ def test_a_new_proxy_that_its_pilot_could_not_use_is_loud_and_asked_for_again(ru
     assert running.order() == "RENEW"
     running.pilot.credentials.RenewCredential(running.renewal())
     assert running.job().proxy.reason == ""
+
+
+# A credential of three hours: the second proxy lives as long as it, so that no third one is planned.
+
+
+@pytest.fixture
+def last_renewal(rig: Rig, owner: Client, pilot: Client, identity: LocalIdentity) -> Running:
+    return Running(rig, owner, pilot, identity, hours=3)
+
+
+def unused(running: Running, end: Timestamp) -> pilot_pb2.RenewalFailure:
+    """Return what a pilot says whose helper refused the new proxy, while the payload's own lives until `end`."""
+    return pilot_pb2.RenewalFailure(reason="RENEWAL_REFUSED", message="no", proxy_expire_time=end)
+
+
+def test_the_last_proxy_that_its_pilot_could_not_use_is_asked_for_again(last_renewal: Running) -> None:
+    running = last_renewal
+    first = running.retrieve()
+    running.rig.clock.turn(0.74 * LIFE)
+    second = running.pilot.credentials.RenewCredential(running.renewal())
+    assert not running.job().proxy.HasField("next_renewal_time")
+    assert running.order(unused(running, first.expire_time)) == "CONTINUE"
+    # The owner sees the proxy that the payload has, not the one that nobody uses.
+    proxy = running.job().proxy
+    assert (proxy.expire_time, proxy.reason) == (first.expire_time, "RENEWAL_REFUSED")
+    assert proxy.HasField("next_renewal_time")
+    (event,) = running.events()
+    assert first.expire_time.ToDatetime().strftime("ends at %Y-%m-%d %H:%M UTC") in event.message
+    running.rig.clock.turn(600)
+    assert running.order() == "RENEW"
+    third = running.pilot.credentials.RenewCredential(running.renewal())
+    assert third.expire_time == second.expire_time
+    proxy = running.job().proxy
+    assert (proxy.expire_time, proxy.reason) == (third.expire_time, "")
+    assert not proxy.HasField("next_renewal_time")
+
+
+def test_a_proxy_that_its_pilot_never_can_use_is_asked_for_until_the_payloads_own_ends(last_renewal: Running) -> None:
+    running = last_renewal
+    first = running.retrieve()
+    running.rig.clock.turn(0.74 * LIFE)
+    running.pilot.credentials.RenewCredential(running.renewal())
+    left, asked = 0.26 * LIFE, [0.0]
+    running.order(unused(running, first.expire_time))
+    gone = 0.0
+    while gone < left + 1800:
+        running.rig.clock.turn(30)
+        gone += 30
+        if running.order() == "RENEW":
+            asked.append(gone)
+            running.pilot.credentials.RenewCredential(running.renewal())
+            running.order(unused(running, first.expire_time))
+    pauses = [later - before for before, later in itertools.pairwise(asked)]
+    assert 3 <= len(pauses) < 30
+    assert all(60 <= pause <= 660 for pause in pauses)
+    assert pauses == sorted(pauses, reverse=True)
+    assert left - 200 < asked[-1] < left
+    proxy = running.job().proxy
+    assert (proxy.expire_time, proxy.reason) == (first.expire_time, "RENEWAL_REFUSED")
+    assert not proxy.HasField("next_renewal_time")
+
+
+def test_a_pilot_cannot_make_a_proxy_live_longer_by_its_word(last_renewal: Running) -> None:
+    running = last_renewal
+    first = running.retrieve()
+    late = Timestamp(seconds=first.expire_time.seconds + 86400)
+    running.order(unused(running, late))
+    assert running.job().proxy.expire_time == first.expire_time
+    assert reason(running.order, unused(running, Timestamp(seconds=2**60))) is Reason.INVALID_ARGUMENT
+
+
+def test_a_payload_that_must_end_is_not_renewed_whatever_its_pilot_says(last_renewal: Running) -> None:
+    running = last_renewal
+    first = running.retrieve()
+    running.rig.clock.turn(0.74 * LIFE)
+    running.pilot.credentials.RenewCredential(running.renewal())
+    running.owner.credentials.DestroyCredential(
+        pb.DestroyCredentialRequest(credential_id=running.delegated.credential_id)
+    )
+    assert running.order(unused(running, first.expire_time)) == "KILL CREDENTIAL_DESTROYED"
+    assert not running.job().proxy.HasField("next_renewal_time")
 
 
 def test_a_failure_of_no_known_reason_is_refused_whole(running: Running) -> None:

@@ -57,6 +57,8 @@ def test_a_payload_without_its_next_proxy_runs_on_and_its_owner_hears_why(node: 
     pilot, owner = node.start(), node.owner(0)
     job_id = node.submit(owner, "/bin/sh", "-c", FOREVER)
     node.running(owner, job_id)
+    before = owner.get(job_id).proxy
+    assert before is not None
     program = node.helper.program
     away = program.with_name("away")
     program.rename(away)
@@ -71,6 +73,9 @@ def test_a_payload_without_its_next_proxy_runs_on_and_its_owner_hears_why(node: 
         away.rename(program)
     job = owner.get(job_id)
     assert job.state is JobState.RUNNING
+    # What the payload has, not what was made for it and could not be given to it.
+    assert job.proxy is not None
+    assert (job.proxy.issued, job.proxy.expire_time) == (2, before.expire_time)
     assert [event.reason for event in owner.events(job_id) if event.from_state == event.to_state] == [
         "HELPER_NOT_INSTALLED"
     ]

@@ -72,22 +72,33 @@ class LeaseProxies:
         await self._database.write(write, committed=lambda _: self._notices.tell(changes))
 
 
-def note_failed_renewal(moves: Moves, lease_id: str, reason: Reason, message: str, *, told_by: str) -> None:
+def note_failed_renewal(
+    moves: Moves,
+    lease_id: str,
+    reason: Reason,
+    message: str,
+    *,
+    told_by: str,
+    held_until: datetime.datetime | None = None,
+) -> None:
     """Note why a live lease's proxy was not renewed, with the event for its owner, and plan the next try.
 
     `reason` and `message` are CredentialService's (`told_by` "server") or the pilot's. Of a lease without a proxy
-    nothing is noted.
+    nothing is noted. A pilot that could not use its newest proxy says until when its payload has the one before
+    (`held_until`); that is what counts then, and until then it is tried again even if that renewal was to be the last.
     """
     proxy = lease_credentials.proxy(moves.connection, lease_id)
     if proxy is None:
         return
     row = jobs.by_seq(moves.connection, proxy.job_seq)
     message = clean_message(message)
-    again = next_try(moves.now, from_microseconds(proxy.expire_us)) if proxy.renew_us is not None else None
-    lease_credentials.renewal_failed(moves.connection, lease_id, moves.now, again, reason.name, message)
+    newest = from_microseconds(proxy.expire_us)
+    ends = newest if held_until is None else min(newest, held_until)
+    wanted = not proxy.stop_reason and (proxy.renew_us is not None or ends < newest)
+    again = next_try(moves.now, ends) if wanted else None
+    lease_credentials.renewal_failed(moves.connection, lease_id, moves.now, ends, again, reason.name, message)
     quiet = proxy.error_us is not None and microseconds(moves.now - QUIET) < proxy.error_us
     if not quiet or proxy.reason != reason.name:
-        ends = from_microseconds(proxy.expire_us)
         text = f"The proxy was not renewed, and ends at {ends:%Y-%m-%d %H:%M} UTC. {message}"
         moves.note(row, reason, text)
 

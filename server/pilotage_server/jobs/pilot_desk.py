@@ -226,7 +226,8 @@ class PilotDesk:
             uid=report.uid or lease.uid,
         )
         if failure := report.renewal_failure:
-            note_failed_renewal(moves, lease.lease_id, Reason[failure.reason], failure.message, told_by="pilot")
+            reason, held_until = Reason[failure.reason], failure.proxy_expire_time
+            note_failed_renewal(moves, lease.lease_id, reason, failure.message, told_by="pilot", held_until=held_until)
         if row.cancel_requested:
             return Answer(lease.lease_id, Order.KILL, expire, Reason.CANCELLED_BY_OWNER.name)
         if lease.stop_reason:

@@ -15,7 +15,7 @@ from pilotage.states import JobState, Outcome
 from pilotage.v1 import job_pb2, pilot_pb2
 from pilotage_server.jobs.job_desk import ItemResult
 from pilotage_server.jobs.logs import Stream
-from pilotage_server.rpc.values import span, timestamp
+from pilotage_server.rpc.values import moment, span, timestamp
 from pilotage_server.workload import (
     Answer,
     AttemptResult,
@@ -273,10 +273,14 @@ def report_from(message: pilot_pb2.LeaseReport) -> Report:
         usage=usage_from(message.usage),
         account=message.account,
         uid=message.uid,
-        renewal_failure=RenewalFailure(message.renewal_failure.reason, message.renewal_failure.message)
-        if message.HasField("renewal_failure")
-        else None,
+        renewal_failure=failure_from(message.renewal_failure) if message.HasField("renewal_failure") else None,
     )
+
+
+def failure_from(message: pilot_pb2.RenewalFailure) -> RenewalFailure:
+    """Return what a pilot says about a renewal that failed."""
+    end = moment(message.proxy_expire_time) if message.HasField("proxy_expire_time") else None
+    return RenewalFailure(message.reason, message.message, end)
 
 
 def answer_to(answer: Answer) -> pilot_pb2.LeaseAnswer:

@@ -23,6 +23,14 @@ def timestamp(moment: datetime.datetime) -> timestamp_pb2.Timestamp:
     return message
 
 
+def moment(message: timestamp_pb2.Timestamp) -> datetime.datetime:
+    """Return a message's time; raise INVALID_ARGUMENT for one that no calendar has."""
+    try:
+        return message.ToDatetime(datetime.UTC)
+    except (ValueError, OverflowError) as error:
+        raise refuse(Reason.INVALID_ARGUMENT, "A time in the request is out of range.") from error
+
+
 def span(message: duration_pb2.Duration) -> datetime.timedelta:
     """Return a message's span of time; raise INVALID_ARGUMENT for one of many years."""
     if abs(message.seconds) > LONGEST_SPAN.total_seconds():

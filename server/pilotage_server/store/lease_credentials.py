@@ -18,12 +18,13 @@ class LeaseProxy(msgspec.Struct, frozen=True):
     renew_us: int | None
     error_us: int | None
     reason: str
+    stop_reason: str
 
 
 def proxy(connection: sqlite3.Connection, lease_id: str) -> LeaseProxy | None:
     """Return the proxy of a live lease; None when it has none, or is over."""
     row = connection.execute(
-        "SELECT job_seq, issue_us, held.expire_us, renew_us, error_us, reason"
+        "SELECT job_seq, issue_us, held.expire_us, renew_us, error_us, reason, stop_reason"
         " FROM lease_credential AS held JOIN lease USING (lease_id)"
         " WHERE lease_id = ? AND end_us IS NULL AND held.expire_us IS NOT NULL",
         (lease_id,),
@@ -79,14 +80,17 @@ def renewal_failed(
     connection: sqlite3.Connection,
     lease_id: str,
     now: datetime.datetime,
+    ends: datetime.datetime,
     again: datetime.datetime | None,
     reason: str,
     message: str,
 ) -> None:
-    """Note that a renewal was refused, and when the pilot should try again."""
+    """Note that a renewal was refused, until when the payload has a proxy, and when the pilot should try again."""
+    due = None if again is None else microseconds(again)
     connection.execute(
-        "UPDATE lease_credential SET renew_us = ?, error_us = ?, reason = ?, message = ? WHERE lease_id = ?",
-        (None if again is None else microseconds(again), microseconds(now), reason, message, lease_id),
+        "UPDATE lease_credential SET expire_us = ?, renew_us = ?, error_us = ?, reason = ?, message = ?"
+        " WHERE lease_id = ?",
+        (microseconds(ends), due, microseconds(now), reason, message, lease_id),
     )
 
 
