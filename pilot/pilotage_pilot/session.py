@@ -7,7 +7,7 @@ is stopped and started while payloads run changes nothing for them.
 import asyncio
 import hashlib
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -34,6 +34,8 @@ PATIENCE_SECONDS = 24 * 3600.0
 """How long a result is offered to a server that is away; the server knows by then that the lease is over."""
 CHUNK = 256 << 10
 Reply = TypeVar("Reply")
+ProxyRequest = TypeVar("ProxyRequest", credential_pb2.RetrieveCredentialRequest, credential_pb2.RenewCredentialRequest)
+ProxyReply = credential_pb2.RetrieveCredentialResponse | credential_pb2.RenewCredentialResponse
 
 
 class Registration(msgspec.Struct, frozen=True):
@@ -155,46 +157,58 @@ class Session:
     async def retrieve_credential(
         self, lease: Lease, certificate_request: bytes, lifetime: timedelta
     ) -> tuple[x509.Certificate, ...]:
-        """Fetch a proxy for our own key.
-
-        A token is good once. When an answer was lost nobody can tell whether it was used, so the next try
-        asks for a fresh token first.
-        """
-        token, key, fresh = lease.token, lease.retrieval_key, True
-
-        async def call() -> credential_pb2.RetrieveCredentialResponse:
-            nonlocal token, key, fresh
-            if not fresh:
-                token, key = await self._refresh_token(lease.lease_id)
-            fresh = False
-            request = credential_pb2.RetrieveCredentialRequest(
-                credential_token=token.reveal_text(),
-                retrieval_key=key.reveal(),
-                certificate_request=certificate_request,
-                lifetime=wire.duration(lifetime.total_seconds()),
-            )
-            return await _errors(self._credentials.RetrieveCredential(request, timeout=CALL_SECONDS))
-
-        reply = await retry("retrieve credential", call, for_seconds=300, passing=PASSING | {Reason.TOKEN_EXPIRED})
-        return _chain(reply.chain)
+        """Fetch the first proxy of a lease, for our own key."""
+        return await self._proxy(
+            credential_pb2.RetrieveCredentialRequest,
+            lambda request: self._credentials.RetrieveCredential(request, timeout=CALL_SECONDS),
+            lease.lease_id,
+            (lease.token, lease.retrieval_key),
+            certificate_request,
+            lifetime,
+        )
 
     async def renew_credential(
         self, lease_id: str, certificate_request: bytes, lifetime: timedelta
     ) -> tuple[x509.Certificate, ...]:
         """Fetch the next proxy of a lease whose payload runs, for a new key of our own."""
+        return await self._proxy(
+            credential_pb2.RenewCredentialRequest,
+            lambda request: self._credentials.RenewCredential(request, timeout=CALL_SECONDS),
+            lease_id,
+            None,
+            certificate_request,
+            lifetime,
+        )
 
-        async def call() -> credential_pb2.RenewCredentialResponse:
-            token, key = await self._refresh_token(lease_id)
-            request = credential_pb2.RenewCredentialRequest(
+    async def _proxy(
+        self,
+        kind: type[ProxyRequest],
+        ask: Callable[[ProxyRequest], Awaitable[ProxyReply]],
+        lease_id: str,
+        given: tuple[Secret, Secret] | None,
+        certificate_request: bytes,
+        lifetime: timedelta,
+    ) -> tuple[x509.Certificate, ...]:
+        """Ask for a proxy, at first with the token and key that were given, if any.
+
+        A token is good once. When an answer was lost nobody can tell whether it was used, so every further try
+        asks for a fresh token first.
+        """
+
+        async def call() -> ProxyReply:
+            nonlocal given
+            shown, given = given, None
+            token, key = shown or await self._refresh_token(lease_id)
+            request = kind(
                 credential_token=token.reveal_text(),
                 retrieval_key=key.reveal(),
                 certificate_request=certificate_request,
                 lifetime=wire.duration(lifetime.total_seconds()),
             )
-            return await _errors(self._credentials.RenewCredential(request, timeout=CALL_SECONDS))
+            return await _errors(ask(request))
 
-        reply = await retry("renew credential", call, for_seconds=300, passing=PASSING | {Reason.TOKEN_EXPIRED})
-        return _chain(reply.chain)
+        passing = PASSING | {Reason.TOKEN_EXPIRED}
+        return _chain((await retry("ask for a proxy", call, for_seconds=300, passing=passing)).chain)
 
     async def _refresh_token(self, lease_id: str) -> tuple[Secret, Secret]:
         request = pilot_pb2.RefreshCredentialTokenRequest(pilot_id=self.pilot_id, lease_id=lease_id)
