@@ -37,9 +37,15 @@ HELPER_WORKS = frozenset(
         Reason.ACCOUNT_IN_USE,
         Reason.NOT_A_PROXY,
         Reason.PROXY_LIMITED,
+        Reason.LIFETIME_TOO_LONG,
+        Reason.VOMS_LIFETIME,
     }
 )
-"""Refusals of the pilot's own proxy that show a helper at work, for a pilot needs no account to be mapped to."""
+"""Refusals of the pilot's own proxy that show a helper at work.
+
+A pilot needs no account to be mapped to, and may live longer than a site lets payloads' proxies. All of these come
+after chain, revocation lists and signing policies were found good.
+"""
 
 
 async def probe(config: PilotConfig, version: str) -> Offer:

@@ -83,6 +83,13 @@ def test_a_pilot_takes_no_job_on_a_node_that_fails_the_probe(
     assert owner.get(job_id).state is JobState.ACTIVATED
 
 
+def test_a_site_that_bounds_the_life_of_proxies_need_not_bound_its_pilots(node: PilotRig) -> None:
+    for bound in ("max_proxy_lifetime_seconds = 60", "max_voms_lifetime_seconds = 60"):
+        with node.helper.configured(change=lambda text, line=bound: text.replace("[helper]", f"[helper]\n{line}")):  # type: ignore[misc]
+            pilot = node.start(arguments=["--probe"])
+            assert pilot.wait() == 0, pilot.log
+
+
 def test_a_probe_of_a_good_node_says_what_it_offers(node: PilotRig) -> None:
     pilot = node.start(arguments=["--probe"])
     assert pilot.wait() == 0

@@ -36,6 +36,31 @@ def test_an_answer_of_a_helper_at_work_will_do(tmp_path: Path, answer: dict[str,
     asked(tmp_path, answer | {"mode": "switch"})
 
 
+@pytest.mark.parametrize(
+    ("reason", "works"),
+    [
+        (Reason.NOT_A_PROXY, True),
+        (Reason.LIFETIME_TOO_LONG, True),
+        (Reason.VOMS_LIFETIME, True),
+        (Reason.CRL_EXPIRED, False),
+        (Reason.PROXY_EXPIRED, False),
+        (Reason.VOMS_EXPIRED, False),
+        (Reason.VOMS_LSC_MISSING, False),
+        (Reason.CHAIN_UNKNOWN_CA, False),
+    ],
+)
+def test_a_refusal_for_what_payloads_do_not_share_shows_a_helper_at_work_and_others_do_not(
+    tmp_path: Path, reason: Reason, works: bool
+) -> None:
+    answer = NO_MAPPING | {"number": reason.value, "reason": reason.name}
+    if works:
+        asked(tmp_path, answer)
+    else:
+        with pytest.raises(PilotageError, match=reason.name) as refused:
+            asked(tmp_path, answer)
+        assert refused.value.reason is Reason.HELPER_PROBE_FAILED
+
+
 @pytest.mark.parametrize("answer", [MAPPED, NO_MAPPING], ids=["mapped", "refused"])
 def test_a_helper_that_does_not_switch_is_refused_before_the_first_job(
     tmp_path: Path, answer: dict[str, object]
