@@ -1,39 +1,29 @@
-"""The people of the MyProxy tests; a module that wants other ones makes its own."""
+"""The people of the MyProxy tests beside those that all tests share."""
 
 import pytest
 from toygrid import Identity, ToyGrid
 
+from support.people import alice as alice
+from support.people import bob as bob
+from support.people import grid as grid
 
-@pytest.fixture(scope="module")
-def grid(tmp_path_factory: pytest.TempPathFactory) -> ToyGrid:
-    return ToyGrid(tmp_path_factory.mktemp("grid"))
 
-
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def host(grid: ToyGrid) -> Identity:
+    """RSA, which all of the field's own clients take."""
     return grid.host("localhost")
 
 
-@pytest.fixture(scope="module")
-def alice(grid: ToyGrid) -> Identity:
-    return grid.user("Alice")
-
-
-@pytest.fixture(scope="module")
-def bob(grid: ToyGrid) -> Identity:
-    return grid.user("Bob")
-
-
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def pilot(grid: ToyGrid) -> Identity:
     return grid.user("pilot 1")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def renewer(grid: ToyGrid) -> Identity:
     return grid.user("renewer")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def stranger(grid: ToyGrid) -> Identity:
     return grid.user("stranger")

@@ -7,28 +7,16 @@ import pytest
 from toygrid import Identity, ToyGrid
 
 from pilotage.x509.files import LocalIdentity
+from support.people import alice as alice
+from support.people import bob as bob
+from support.people import grid as grid
 from support.retrieval import LONG, OTHERS_ROLE, ROLES
 from support.server_rig import ADMIN_CN, OWNER_ROLE, PILOT_ROLE, Client, Rig, local_identity
 
 
 @pytest.fixture(scope="session")
-def grid(tmp_path_factory: pytest.TempPathFactory) -> ToyGrid:
-    return ToyGrid(tmp_path_factory.mktemp("grid"))
-
-
-@pytest.fixture(scope="session")
 def host(grid: ToyGrid) -> Identity:
     return grid.host("localhost", key="ec")
-
-
-@pytest.fixture(scope="session")
-def alice(grid: ToyGrid) -> Identity:
-    return grid.user("Alice")
-
-
-@pytest.fixture(scope="session")
-def bob(grid: ToyGrid) -> Identity:
-    return grid.user("Bob")
 
 
 @pytest.fixture(scope="session")
