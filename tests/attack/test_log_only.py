@@ -94,7 +94,7 @@ def test_the_payload_runs_as_the_caller_and_everything_else_is_done(installed: I
         assert line["mode"] == "log-only"
         assert line["account"] == rig.pools[0]
     assert (start["dn"], start["fqan"], start["caller"]) == (rig.owners[0].dn, ANALYSIS, PILOT)
-    assert (end["exit_code"], end["job_id"]) == (0, "j-1")
+    assert (end["exit_code"], end["job_id"], end["reason"]) == (0, "j-1", "")
     # It names the account that a switch would have taken, and takes nothing.
     assert leases(rig) == taken
     assert (rig.left(), rig.processes()) == ([], [])

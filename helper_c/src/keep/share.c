@@ -5,6 +5,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 
 #include <fcntl.h>
 #include <sched.h>
@@ -21,7 +22,25 @@
 #define DISK_NORMAL		2
 #define DISK_IDLE		3
 
+#define QUEUES_MAGIC		0x19800202	/* of the kernel's ipc/mqueue.c */
+
 #define TIMER_NSEC		50000ul	/* how late a timer may be: the usual */
+
+/*
+ * POSIX queues outlive their maker, and only a mounted tree or an end of the
+ * IPC namespace lets the cleaner find them: else none is to be made.
+ */
+static int
+forbid_queues(const struct run *run)
+{
+	const struct rlimit none = { 0, 0 };
+	struct statfs fs;
+
+	if (run->mode != NULL || run->init.pid != 0 ||
+	    (statfs("/dev/mqueue", &fs) == 0 && fs.f_type == QUEUES_MAGIC))
+		return 0;
+	return setrlimit(RLIMIT_MSGQUEUE, &none);
+}
 
 int
 share_restore_limits(const struct run *run)
@@ -33,7 +52,7 @@ share_restore_limits(const struct run *run)
 		    setrlimit((__rlimit_resource_t)resource,
 		    &run->limits[resource]) == -1)
 			return -1;
-	return 0;
+	return forbid_queues(run);
 }
 
 static int

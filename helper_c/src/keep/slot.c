@@ -244,7 +244,9 @@ bury(struct run *run, const char *id, const struct found *found, int alone)
 	if (alone)
 		left |= sweep_processes(run) != 0;
 	left |= sweep_files(run, id, alone) != 0;
-	remove_record(run, id);
+	/* Who comes next tries again. */
+	if (!left)
+		remove_record(run, id);
 	return left;
 }
 
@@ -252,11 +254,13 @@ enum pass { PASS_LOOK, PASS_BURY };
 
 #define ANOTHERS	(-1)
 #define UNSEEN		(-2)
+#define REMAINS		(-3)
 
 /*
  * Go through the account's runs. LOOK: the number of living ones; ANOTHERS when
  * one is another owner's, UNSEEN when a record could not be looked at: it may
- * be one. BURY: the dead ones are removed.
+ * be one. BURY: the dead ones are removed; REMAINS when something of another
+ * owner's cannot be, for that may be a process.
  */
 static int
 each_run(struct run *run, enum pass pass, int alone)
@@ -297,8 +301,9 @@ each_run(struct run *run, enum pass pass, int alone)
 			living = ANOTHERS;
 		else if (!dead)
 			living++;
-		else if (pass == PASS_BURY)
-			(void)bury(run, entry->d_name, &found, alone);
+		else if (pass == PASS_BURY && bury(run, entry->d_name, &found,
+		    alone) != 0 && strcmp(found.owner, owner) != 0)
+			living = REMAINS;
 		(void)close(fd);
 	}
 	(void)closedir(dir);
@@ -348,7 +353,11 @@ slot_take(struct run *run, char *detail)
 		return living == ANOTHERS ? PIL_ACCOUNT_IN_USE :
 		    PIL_HELPER_SYSTEM;
 	}
-	(void)each_run(run, PASS_BURY, living == 0);
+	if (each_run(run, PASS_BURY, living == 0) < 0) {
+		pil_detail(detail, "what another owner's run left on account "
+		    "%s cannot be removed", run->map.account);
+		return PIL_CLEANUP_INCOMPLETE;
+	}
 	if (create_record(run) == -1) {
 		pil_detail(detail, PILOTAGE_RUNDIR "/jobs: %s",
 		    strerror(errno));
@@ -429,6 +438,9 @@ slot_hold(struct run *run)
 {
 	int living;
 
+	/* In mode log-only there is none, and never was. */
+	if (run->slot.account == -1)
+		return 0;
 	if (take_lock(run) == -1)
 		return -1;
 	if ((living = each_run(run, PASS_LOOK, 0)) < 0)

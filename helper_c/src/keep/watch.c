@@ -326,14 +326,15 @@ finish(struct watch *w)
 	struct run *run = w->run;
 	struct ending end = { .reason = w->why };
 	struct pil_json json;
-	int alone = slot_hold(run) == 1, left, unlogged;
+	int held = slot_hold(run), alone = held == 1, left, unlogged;
 
 	end.processes = kill_everything(run, alone);
 	end.files = sweep_files(run, run->id, alone && !run->options.glexec);
 	judge_status(run, &end);
 	bound_usage(run);
-	left = cgroup_remove(&run->cgroup) == -1 || end.processes != 0 ||
-	    end.files != 0;
+	/* Not held, nobody knows whether it was the account's last run. */
+	left = cgroup_remove(&run->cgroup) == -1 || held == -1 ||
+	    end.processes != 0 || end.files != 0;
 	if (left && end.reason == PIL_OK)
 		end.reason = PIL_CLEANUP_INCOMPLETE;
 	/* Its record, as if we had died: the account's next run tries again. */

@@ -2,7 +2,8 @@
  * pilotage-sweep HOME RUN_ID run|account
  *
  * Remove what a run left: its run directory and, with "account", whatever the
- * account has in the directories that all share, and its System V objects.
+ * account has in the directories that all share, its System V objects and the
+ * keys that the kernel keeps for its uid.
  *
  * pilotage-keep starts it as the account, without privilege, descriptors or
  * environment, so that root never deletes anything. The exit status is the
@@ -16,6 +17,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/keyctl.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -28,7 +30,7 @@
 #define OPEN_DIRECTORY	(O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
 
 static const char shared_directories[][16] = { "/tmp", "/var/tmp", "/dev/shm",
-    "/dev/mqueue" };
+    "/dev/mqueue", "/run/lock" };
 
 static uid_t
 who_am_i(void)
@@ -59,8 +61,15 @@ objects(long number, long a, long b, void *answer)
 	return (int)kernel(number, a, b, (long)(uintptr_t)answer, 0, 0);
 }
 
+/* Who made an object may have given it to another uid, and stays its creator. */
+static int
+is_of(const struct ipc_perm *perm, uid_t uid)
+{
+	return perm->uid == uid || perm->cuid == uid;
+}
+
 /* System V objects by their index; those of others cannot be removed. */
-static void
+static int
 remove_objects(uid_t uid)
 {
 	struct shmid_ds shm;
@@ -69,25 +78,51 @@ remove_objects(uid_t uid)
 	struct shm_info shm_info;
 	struct msginfo msg_info;
 	struct seminfo sem_info;
-	int i, id, top;
+	int i, id, top, left = 0;
 
 	top = objects(SYS_shmctl, 0, SHM_INFO, &shm_info);
 	for (i = 0; i <= top; i++)
 		if ((id = objects(SYS_shmctl, i, SHM_STAT_ANY, &shm)) >= 0 &&
-		    shm.shm_perm.uid == uid)
-			(void)objects(SYS_shmctl, id, IPC_RMID, NULL);
+		    is_of(&shm.shm_perm, uid))
+			left += objects(SYS_shmctl, id, IPC_RMID, NULL) < 0;
 	top = objects(SYS_msgctl, 0, MSG_INFO, &msg_info);
 	for (i = 0; i <= top; i++)
 		if ((id = objects(SYS_msgctl, i, MSG_STAT_ANY, &msg)) >= 0 &&
-		    msg.msg_perm.uid == uid)
-			(void)objects(SYS_msgctl, id, IPC_RMID, NULL);
+		    is_of(&msg.msg_perm, uid))
+			left += objects(SYS_msgctl, id, IPC_RMID, NULL) < 0;
 	/* Semaphores have a number between; it is of no use here. */
 	top = (int)kernel(SYS_semctl, 0, 0, SEM_INFO,
 	    (long)(uintptr_t)&sem_info, 0);
 	for (i = 0; i <= top; i++)
 		if ((id = (int)kernel(SYS_semctl, i, 0, SEM_STAT_ANY,
-		    (long)(uintptr_t)&sem, 0)) >= 0 && sem.sem_perm.uid == uid)
-			(void)kernel(SYS_semctl, id, 0, IPC_RMID, 0, 0);
+		    (long)(uintptr_t)&sem, 0)) >= 0 && is_of(&sem.sem_perm, uid))
+			left += kernel(SYS_semctl, id, 0, IPC_RMID, 0, 0) < 0;
+	return left;
+}
+
+static long
+keys(long order, long ring, long into)
+{
+	return kernel(SYS_keyctl, order, ring, into, 0, 0);
+}
+
+/*
+ * The keyrings that the kernel keeps for a uid whatever ends. One that the
+ * payload has shut even to itself stays, and is told; where there is none, or
+ * none can be made, or the calls are barred, there is nothing in it.
+ */
+static int
+remove_keys(void)
+{
+	long persistent = keys(KEYCTL_GET_PERSISTENT, -1,
+	    KEY_SPEC_PROCESS_KEYRING);
+	int left = persistent == -EACCES;
+
+	if (persistent >= 0)
+		left += keys(KEYCTL_CLEAR, persistent, 0) < 0;
+	left += keys(KEYCTL_CLEAR, KEY_SPEC_USER_KEYRING, 0) == -EACCES;
+	left += keys(KEYCTL_CLEAR, KEY_SPEC_USER_SESSION_KEYRING, 0) == -EACCES;
+	return left;
 }
 
 static int
@@ -124,7 +159,7 @@ main(int argc, char **argv)
 	else if (home != -ENOENT && home != -ENOTDIR && home != -ELOOP)
 		left++;
 	if (is_same(argv[3], "account")) {
-		remove_objects(uid);
+		left += remove_objects(uid) + remove_keys();
 		for (i = 0; i < sizeof(shared_directories) /
 		    sizeof(shared_directories[0]); i++)
 			left += remove_owned(shared_directories[i], uid);
