@@ -72,6 +72,9 @@ class PilotConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cores: Natural = 0
     memory_bytes: Natural = 0
     disk_bytes: Natural = 0
+    bound_memory: bool = True
+    """Let the helper bound a job to the memory that it asks for. Without memory controllers on the node every such job
+    is refused (CGROUP_FAILED); then say false, and nothing bounds it."""
     wall_seconds: Positive = 86_400
     """How long the slots are there, from the pilot's start on; it takes no job that may last longer."""
     tags: tuple[Word, ...] = ()

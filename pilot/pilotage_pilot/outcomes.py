@@ -182,7 +182,7 @@ def _payload(ending: Ending, started: Started, ended: Ended) -> Verdict:
     whole = ending.done and ending.exit and not (ending.exit.exit_code or ending.exit.signal)
     if ended.reason == Reason.LIMIT_MEMORY.name and not whole:
         code, number = (ending.exit.exit_code, ending.exit.signal) if ending.exit else (0, ended.signal)
-        text = "The payload used more memory than this node allows, and the kernel killed a process of it."
+        text = "The payload used more memory than it asked for, or than this node allows; the kernel ended it."
         return Verdict(Result(Outcome.LIMIT, code, number, reason=Reason.LIMIT_MEMORY.name, message=text))
     if ending.exit and (ending.exit.exit_code or ending.exit.signal):
         how = f"signal {ending.exit.signal}" if ending.exit.signal else f"exit code {ending.exit.exit_code}"

@@ -136,6 +136,7 @@ class Attempt:
                 clocks=self._clocks(),
                 stop=self._stop,
                 watcher=Watcher(self._started, self._over),
+                memory_bytes=lease.memory_bytes if config.bound_memory else 0,
             )
             self._over()
             await self._end_renewal()

@@ -76,14 +76,16 @@ async def run_payload(
     clocks: Clocks,
     stop: Stop,
     watcher: Watcher,
+    memory_bytes: int = 0,
 ) -> tuple[Ending, Outputs | None]:
     """Run one payload to its end, whatever that is, and return when the helper has gone.
 
     The wrapper is told nothing until the helper has said that it runs as `owner_dn`; if it says another, or that it did
     not switch at all, the run is killed at once. `logs` are its standard output and error. The outputs lie in `target`
-    when there are any. Cancelled, it kills the helper's front, upon which the helper's monitor removes the payload.
+    when there are any. `memory_bytes` bounds all of it, 0 does not. Cancelled, it kills the helper's front, upon which
+    the helper's monitor removes the payload.
     """
-    run = await helper.run(proxy, manifest.job_id)
+    run = await helper.run(proxy, manifest.job_id, memory_bytes)
     tasks: list[asyncio.Task[None]] = []
     try:
         wire = socket.socket(fileno=run.ends.take("wire"))

@@ -24,6 +24,8 @@ MAX_LINES = 16
 STATUS_SECONDS = 5
 RENEW_SECONDS = 40
 """How long a renewal may take: the helper itself waits 30 s for the monitor."""
+LEAST_MEMORY_BYTES = 64 << 20
+"""What the wrapper needs: a job that asks for less must not look like a fault of the node."""
 REFUSAL = re.compile(r"pilotage-exec: refused: ([A-Z_]+) \((\d{3})\): (.*)")
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
 
@@ -255,14 +257,19 @@ class Helper:
         self.path = path
         self._command = [str(python), "-I", str(wrapper)]
 
-    async def run(self, proxy: Path, job_id: str) -> Run:
-        """Start a payload's wrapper as the proxy's owner."""
+    async def run(self, proxy: Path, job_id: str, memory_bytes: int = 0) -> Run:
+        """Start a payload's wrapper as the proxy's owner, bound to so much memory; 0: to what the site says.
+
+        The site's own bound stays where it is the narrower one. Where none can be set the helper refuses the run.
+        """
         ends = Ends()
         try:
             ends.socketpair("wire")
             ends.pipe("output")
             ends.pipe("errors")
             arguments = ["run", "--proxy", str(proxy), "--job-id", job_id[:128]]
+            if memory_bytes:
+                arguments += ["--memory-bytes", str(max(memory_bytes, LEAST_MEMORY_BYTES))]
             return await self._start(arguments, ["--", *self._command], ends)
         except BaseException:
             ends.close()

@@ -7,24 +7,13 @@ from pathlib import Path
 import pytest
 
 from pilotage.reasons import Reason
+from support.groups import GROUPS, has
 from support.helper_rig import HelperRig
 
 pytestmark = pytest.mark.root
 SH = os.path.realpath("/bin/sh")
 PYTHON = os.path.realpath("/usr/bin/python3")
 MIB = 1024 * 1024
-GROUPS = Path("/sys/fs/cgroup")
-
-
-def has(controller: str) -> bool:
-    """Tell whether this machine can bound by this controller below our own group."""
-    own = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
-    return any(controller in names.split(",") for _, names, _ in own) or (
-        (GROUPS / "cgroup.controllers").exists()
-        and controller in (GROUPS / "cgroup.subtree_control").read_text().split()
-    )
-
-
 needs_controllers = pytest.mark.skipif(
     not all(map(has, ("memory", "pids", "cpu"))), reason="this machine hands on no memory, pids and cpu controllers"
 )
