@@ -5,8 +5,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from pilotage.hardening import harden
 from pilotage.tls13 import require_tls13
-from pilotage_pilot.hardening import harden
 
 EXIT_CODES = """
 exit codes (PanDA's pilot's numbers):

@@ -43,6 +43,12 @@ class ServerProcess:
         """Return the address of the login port."""
         return f"localhost:{self.port}"
 
+    @property
+    def pid(self) -> int:
+        """Return the id of the process that runs."""
+        assert self._process is not None
+        return self._process.pid
+
     def command(self, *verb: str) -> subprocess.CompletedProcess[str]:
         """Run a verb that ends by itself."""
         return subprocess.run(

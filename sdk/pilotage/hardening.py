@@ -1,4 +1,4 @@
-"""What the pilot does to its own process before it holds a secret."""
+"""What pilot and server do to their own process before they hold a secret."""
 
 import ctypes
 import os
