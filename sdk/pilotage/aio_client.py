@@ -84,10 +84,15 @@ class AsyncClient:
     # credentials
 
     async def delegate(
-        self, lifetime: datetime.timedelta, *, name: str = "", kind: KeyKind = KeyKind.RSA_2048
+        self,
+        lifetime: datetime.timedelta,
+        *,
+        name: str = "",
+        kind: KeyKind = KeyKind.RSA_2048,
+        shorten: bool = False,
     ) -> Sealed:
         """Delegate a new credential, keep its retrieval key, and release the jobs that were held for want of it."""
-        sealed = await self._delegate(lifetime, name=name, kind=kind)
+        sealed = await self._delegate(lifetime, name=name, kind=kind, shorten=shorten)
         await self._release(sealed)
         return sealed
 
@@ -103,9 +108,11 @@ class AsyncClient:
         if line:
             self._say(line)
 
-    async def _delegate(self, lifetime: datetime.timedelta, *, name: str, kind: KeyKind) -> Sealed:
+    async def _delegate(self, lifetime: datetime.timedelta, *, name: str, kind: KeyKind, shorten: bool) -> Sealed:
         begun = await _call(self._credentials.BeginDelegation(begin_request(kind), timeout=CALL_SECONDS))
-        request, key = complete_request(begun, self._identity(), lifetime=lifetime, now=_now(), name=name)
+        request, key = complete_request(
+            begun, self._identity(), lifetime=lifetime, now=_now(), name=name, shorten=shorten
+        )
         done = await _call(self._credentials.CompleteDelegation(request, timeout=CALL_SECONDS))
         sealed = Sealed(credential=convert.credential(done.credential), retrieval_key=key)
         if self._keys is not None and (problem := await asyncio.to_thread(self._keys.try_keep, sealed)):
@@ -257,7 +264,7 @@ class AsyncClient:
             )
             if found is not None:
                 return found
-        sealed = await self._delegate(lifetime, name=name, kind=KeyKind.RSA_2048)
+        sealed = await self._delegate(lifetime, name=name, kind=KeyKind.RSA_2048, shorten=True)
         self._say(told(sealed.credential, stored, _now()))
         await self._release(sealed)
         return sealed

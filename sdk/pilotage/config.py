@@ -15,7 +15,7 @@ PILOTAGE_SUBMIT__SITE the key `site` of `[submit]`, and so on.
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -45,7 +45,7 @@ class CredentialSection(Section, frozen=True, kw_only=True):
     """How credentials are delegated."""
 
     name: str = ""
-    hours: float = 7 * 24
+    hours: Annotated[float, msgspec.Meta(gt=0, le=10 * 366 * 24)] = 7 * 24
     key: Literal["rsa", "ec"] = "rsa"
 
     @property

@@ -72,14 +72,24 @@ class Credentials:
             found = reusable(stored, self._keys.find, self._whoami(), identity, name=name, needed=needed, now=_now())
             if found is not None:
                 return found
-        sealed = self._delegate(lifetime, name=name, kind=kind)
+        sealed = self._delegate(lifetime, name=name, kind=kind, shorten=True)
         self._say(told(sealed.credential, stored, _now()))
         self._release(sealed)
         return sealed
 
-    def delegate(self, lifetime: datetime.timedelta, *, name: str = "", kind: KeyKind = KeyKind.RSA_2048) -> Sealed:
-        """Delegate a new credential, keep its retrieval key, and release the jobs that were held for want of it."""
-        sealed = self._delegate(lifetime, name=name, kind=kind)
+    def delegate(
+        self,
+        lifetime: datetime.timedelta,
+        *,
+        name: str = "",
+        kind: KeyKind = KeyKind.RSA_2048,
+        shorten: bool = False,
+    ) -> Sealed:
+        """Delegate a new credential, keep its retrieval key, and release the jobs that were held for want of it.
+
+        What would live longer than the service allows is refused (LIFETIME_TOO_LONG), or with `shorten` made shorter.
+        """
+        sealed = self._delegate(lifetime, name=name, kind=kind, shorten=shorten)
         self._release(sealed)
         return sealed
 
@@ -108,10 +118,12 @@ class Credentials:
         if line:
             self._say(line)
 
-    def _delegate(self, lifetime: datetime.timedelta, *, name: str, kind: KeyKind) -> Sealed:
+    def _delegate(self, lifetime: datetime.timedelta, *, name: str, kind: KeyKind, shorten: bool) -> Sealed:
         with translated():
             begun = self._stub.BeginDelegation(begin_request(kind), timeout=CALL_SECONDS)
-            request, key = complete_request(begun, self._identity(), lifetime=lifetime, now=_now(), name=name)
+            request, key = complete_request(
+                begun, self._identity(), lifetime=lifetime, now=_now(), name=name, shorten=shorten
+            )
             done = self._stub.CompleteDelegation(request, timeout=CALL_SECONDS)
         sealed = Sealed(credential=convert.credential(done.credential), retrieval_key=key)
         if self._keys is not None and (problem := self._keys.try_keep(sealed)):

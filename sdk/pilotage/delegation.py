@@ -28,6 +28,8 @@ from pilotage.x509.requests import check_request
 RETRIEVAL_KEY_BYTES = 32
 WORTHWHILE = datetime.timedelta(minutes=10)
 """By how much a new credential must outlive an old one to be worth making."""
+CLOCK_SLACK = datetime.timedelta(minutes=5)
+"""By how much the service's clock may be behind this one's without its longest life being too long for it."""
 CREDENTIAL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}", re.ASCII)
 
 
@@ -92,11 +94,14 @@ def complete_request(
     lifetime: datetime.timedelta,
     now: datetime.datetime,
     name: str = "",
+    shorten: bool = False,
 ) -> tuple[credential_pb2.CompleteDelegationRequest, Secret]:
     """Sign a proxy for the service's key; return the call that ends the delegation, and the retrieval key.
 
-    The proxy ends with the identity's own chain at the latest.
+    The proxy ends with the identity's own chain at the latest, and with `shorten` when the service's longest life ends.
     """
+    if shorten and begun.HasField("max_lifetime"):
+        lifetime = min(lifetime, max(begun.max_lifetime.ToTimedelta() - CLOCK_SLACK, CLOCK_SLACK))
     public_key = check_request(begun.certificate_request)
     proxy = sign_proxy(identity.chain, identity.key, public_key, lifetime=lifetime, now=now)
     key = Secret(os.urandom(RETRIEVAL_KEY_BYTES))

@@ -9,6 +9,8 @@ import click
 import msgspec
 
 from pilotage.cli.session import Group, Session, ask_passphrase, ask_secret, connected, say
+from pilotage.cli.units import hours as hours_option
+from pilotage.errors import PilotageError
 
 if TYPE_CHECKING:
     from pilotage.delegation import Sealed
@@ -34,7 +36,7 @@ def credential() -> None:
 
 
 @credential.command("delegate")
-@click.option("--hours", type=click.FloatRange(min=0, min_open=True), help="Life; never beyond that of your own proxy.")
+@click.option("--hours", type=hours_option, metavar="H", help="Life; never beyond that of your own proxy.")
 @click.option("--name", help="Name, to keep several apart.")
 @click.option("--key", type=click.Choice(["rsa", "ec"]), help="Kind of key; every grid tool takes rsa.")
 @click.option(
@@ -79,6 +81,7 @@ def delegate(
             datetime.timedelta(hours=settings.hours if hours is None else hours),
             name=settings.name if name is None else name,
             kind=kind,
+            shorten=hours is None,
         )
     _tell_new(sealed, as_json=as_json)
 
@@ -88,7 +91,7 @@ def delegate(
 @click.option("--username", "-l", metavar="U", help="Your user name there; by default the one here.")
 @click.option("--name", "-k", default="", metavar="K", help="Which of your credentials there, if it has a name.")
 @click.option("--as", "new_name", metavar="NAME", help="Name of the credential here; by default the same.")
-@click.option("--hours", type=click.FloatRange(min=0, min_open=True), help="Life; the server may give less.")
+@click.option("--hours", type=hours_option, metavar="H", help="Life; the server may give less.")
 @click.option("--no-passphrase", "-n", is_flag=True, help="Show your proxy instead, as a trusted retriever.")
 @click.option("--renew", "older", type=FILE, metavar="FILE", help="Show your proxy, and this older one of the owner.")
 @JSON
@@ -137,7 +140,9 @@ def import_credential(
         wanted = msgspec.structs.replace(wanted, identity=shown, older=renewed)
     fetched = fetch(server, session.ca_dir, wanted)
     with session.connect(fetched) as client:
-        sealed = client.credentials.delegate(life, name=name if new_name is None else new_name, kind=settings.key_kind)
+        sealed = client.credentials.delegate(
+            life, name=name if new_name is None else new_name, kind=settings.key_kind, shorten=hours is None
+        )
     _tell_new(sealed, as_json=as_json)
 
 
@@ -199,11 +204,20 @@ def destroy(session: Session, *, credential_ids: tuple[str, ...]) -> None:
     Nothing more is issued from them; jobs that wait with them are held, and those that run are ended and then
     held, until you delegate anew. Proxies that are out already live on elsewhere until they end by themselves.
     """
+    failures: list[PilotageError] = []
     with session.connect() as client:
-        found = [client.credentials.id_of(named) for named in credential_ids]
-        for credential_id in dict.fromkeys(found):
-            client.credentials.destroy(credential_id)
-            say(f"{credential_id} is destroyed")
+        for named in dict.fromkeys(credential_ids):
+            try:
+                credential_id = client.credentials.id_of(named)
+                client.credentials.destroy(credential_id)
+            except PilotageError as error:
+                # The others are destroyed all the same: who destroys several is in a hurry.
+                say(f"{named} is NOT destroyed: {error.reason.name}")
+                failures.append(error)
+            else:
+                say(f"{credential_id} is destroyed")
+    if failures:
+        raise failures[0]
 
 
 @credential.command("log")

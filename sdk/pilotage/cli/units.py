@@ -12,6 +12,9 @@ SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd]?)", re.IGNORECASE | re.ASCII)
 SECONDS = {"": 60, "s": 1, "m": 60, "h": 3600, "d": 86400}
 CLOCK = re.compile(r"(?:(\d+)-)?(\d+):(\d\d)(?::(\d\d))?", re.ASCII)
 
+MOST_HOURS = 10 * 366 * 24
+"""No certificate of a person lives so long."""
+
 Number = TypeVar("Number", int, float)
 
 
@@ -36,6 +39,14 @@ def parse_span(text: str) -> float:
     raise ValueError(f"{text!r} is no time; write 90s, 30m, 2h or 1:30:00")
 
 
+def parse_hours(text: str) -> float:
+    """Return a number of hours that a life can have."""
+    number = float(text)
+    if not 0 < number <= MOST_HOURS:
+        raise ValueError(f"{text!r} is no number of hours above 0")
+    return number
+
+
 def size(text: str) -> int:
     """Read an option that is a size."""
     return _told(parse_size, text)
@@ -49,6 +60,11 @@ def span(text: str) -> float:
 def timeout(text: str) -> float:
     """Read an option that is a time span; a bare number means seconds, as in timeout(1)."""
     return span(f"{text}s" if text.replace(".", "", 1).isdigit() else text)
+
+
+def hours(text: str) -> float:
+    """Read an option that is a number of hours."""
+    return _told(parse_hours, text)
 
 
 def variable(text: str) -> tuple[str, str]:

@@ -141,5 +141,5 @@ def look_at_keys(folder: Path | None, credentials: Sequence[Credential] | None) 
             left += 1
         else:
             good += 1
-    also = f", and {left} of credentials that are gone; they do no harm" if left else ""
+    also = f", and {left} of credentials that are gone or another identity's; they do no harm" if left else ""
     yield well(subject, folder, f"{good} keys{also}")

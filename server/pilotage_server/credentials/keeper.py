@@ -96,6 +96,11 @@ class CredentialKeeper:
         self._pending = PendingKeys()
         self._listener: Listener | None = None
 
+    @property
+    def max_lifetime(self) -> datetime.timedelta:
+        """Return how long a stored proxy may live."""
+        return self._max_lifetime
+
     def tell(self, listener: Listener) -> None:
         """Have somebody told, from now on, of credentials that changed."""
         self._listener = listener
@@ -291,7 +296,8 @@ class CredentialKeeper:
         if left < SHORTEST:
             raise refuse(Reason.CREDENTIAL_TOO_SHORT, f"The proxy must live for at least {SHORTEST}.")
         if left > self._max_lifetime:
-            raise refuse(Reason.LIFETIME_TOO_LONG, f"The proxy may live for at most {self._max_lifetime}.")
+            longest = f"{self._max_lifetime / datetime.timedelta(hours=1):.6g}"
+            raise refuse(Reason.LIFETIME_TOO_LONG, f"The proxy may live for at most {longest} hours here.")
 
 
 def useful_until(identity: Identity) -> datetime.datetime:

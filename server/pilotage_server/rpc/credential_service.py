@@ -34,11 +34,13 @@ class CredentialServicer(credential_pb2_grpc.CredentialServiceServicer):
         except ValueError as error:
             raise refuse(Reason.KEY_KIND_REFUSED) from error
         pending, certificate_request = await self._keeper.begin_delegation(principal(), kind)
-        return pb.BeginDelegationResponse(
+        answer = pb.BeginDelegationResponse(
             delegation_id=pending.delegation_id,
             certificate_request=certificate_request,
             expire_time=timestamp(pending.expire_time),
         )
+        answer.max_lifetime.FromTimedelta(self._keeper.max_lifetime)
+        return answer
 
     async def CompleteDelegation(
         self, request: pb.CompleteDelegationRequest, context: Context
