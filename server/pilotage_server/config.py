@@ -126,7 +126,8 @@ class Config(Section, frozen=True, kw_only=True):
 
     def policy_text(self) -> str:
         """Return what decides who gets which credentials, as one line for the audit."""
-        parts = {"audience": self.server.audience, "roles": self.roles}
+        parts: dict[str, object] = {"audience": self.server.audience, "roles": self.roles}
+        parts |= {"ca_dir": str(self.server.ca_dir), "voms_dir": str(self.server.voms_dir or "")}
         parts |= {"credentials": self.credentials, "retrieval": self.retrieval}
         parts |= {"abuse": self.abuse, "gateway": self.gateway}
         return msgspec.json.encode(parts, order="sorted").decode()

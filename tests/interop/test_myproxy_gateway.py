@@ -1,6 +1,7 @@
 """Debian's own MyProxy clients against our store: each program, flag and policy, and what they print when refused."""
 
 import datetime
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -80,6 +81,8 @@ def hours_left(identity: pilotage_helper.Identity) -> float:
 def test_init_and_logon_with_a_pass_phrase(clients: Clients, grid: ToyGrid, alice: Identity, tmp_path: Path) -> None:
     said = clients.ok(alice, "init", "-S", "-l", "p1", "-c", "100", "-t", "3", typed=[PASS])
     assert "valid for 100 hours" in said
+    # What the client believes is what is stored: -c was heeded.
+    assert re.search(r"timeleft: (99:5|100:0)", clients.ok(alice, "info", "-l", "p1"))
     out = tmp_path / "out.pem"
     clients.ok(None, "logon", "-S", "-l", "p1", "-t", "2", "-o", str(out), typed=[PASS])
     identity = who(grid, out)

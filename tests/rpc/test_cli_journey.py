@@ -1,5 +1,6 @@
 """The owner's whole journey by the commands they type, against the real server and a real pilot's calls."""
 
+import datetime
 import hashlib
 import io
 import json
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 from toygrid import Identity, ToyGrid
 
 import pilotage
@@ -305,13 +307,18 @@ def test_a_running_jobs_proxy_is_shown(alice_shell: Shell, pilot: PilotClient) -
     job_id = alice_shell.ok("submit", "--", "/bin/true").strip()
     lease = acquire(pilot, register(pilot))
     assert "proxy until" not in alice_shell.ok("show", job_id)
-    pilot.credentials.RetrieveCredential(retrieve_request(lease))
+    answer = pilot.credentials.RetrieveCredential(retrieve_request(lease))
     shown = alice_shell.ok("show", job_id)
     assert "proxy until" in shown
     assert "not planned: it lasts for the job, or cannot be renewed" in shown
     assert json.loads(alice_shell.ok("show", job_id, "--json"))["proxy"]["issued"] == 1
     log = alice_shell.ok("credential", "log", lease.credential_id)
-    assert lease.lease_id in log
+    serial = str(x509.load_der_x509_certificate(answer.chain[0]).serial_number)
+    for told in (lease.lease_id, job_id, serial, "/O=Toy Grid/CN=Robot - pilot factory"):
+        assert told in log
+    (issued,) = json.loads(alice_shell.ok("credential", "log", lease.credential_id, "--json"))
+    assert (issued["lease_id"], issued["serial"]) == (lease.lease_id, serial)
+    assert datetime.datetime.fromisoformat(issued["expire_time"]) == answer.expire_time.ToDatetime(datetime.UTC)
 
 
 def test_a_key_that_others_can_read_is_not_used(alice_shell: Shell) -> None:
