@@ -22,6 +22,7 @@ PASSING = frozenset(
         Reason.STORE_UNAVAILABLE,
         Reason.RATE_LIMITED,
         Reason.DISK_FULL,
+        Reason.KEY_TOKEN_UNAVAILABLE,
         Reason.CHALLENGE_EXPIRED,
         Reason.CHALLENGE_INVALID,
         Reason.CHALLENGE_USED,

@@ -51,6 +51,27 @@ WITHDRAWN = (
     Reason.CREDENTIAL_OWNER_BANNED.name,
 )
 """What ends payloads that run, too; one that has merely ended takes its proxies along by itself."""
+PASSING = tuple(
+    reason.name
+    for reason in (
+        Reason.CRL_EXPIRED,
+        Reason.CRL_MISSING,
+        Reason.CRL_INVALID,
+        Reason.SIGNING_POLICY_MISSING,
+        Reason.SIGNING_POLICY_MALFORMED,
+        Reason.NAMESPACES_MALFORMED,
+        Reason.CA_DIRECTORY_UNUSABLE,
+        Reason.VOMS_LSC_UNUSABLE,
+        Reason.VERIFY_INTERNAL,
+        Reason.CERTIFICATE_NOT_YET_VALID,
+        Reason.VOMS_NOT_YET_VALID,
+        Reason.KEY_TOKEN_UNAVAILABLE,
+    )
+)
+"""Causes that lie in this service's own files, clock or key token, and hold jobs until they have passed.
+
+Where a node is the cause, its pilot says so, and the job is offered elsewhere.
+"""
 
 
 class Rebound(msgspec.Struct, frozen=True):
@@ -92,6 +113,34 @@ class CredentialDesk:
         """Look at every credential that a job waits for or runs with."""
         for credential_id, owner_dn in await self._database.read(jobs.credentials_in_use, slow=True):
             await self.look(credential_id, owner_dn)
+        for credential_id, owner_dn in await self._database.read(lambda c: jobs.held_for(c, PASSING), slow=True):
+            try:
+                await self._look_again(credential_id, owner_dn)
+            except PilotageError as error:
+                log.error("held jobs not looked at", credential=credential_id, reason=error.reason.name)
+
+    async def _look_again(self, credential_id: str, owner_dn: str) -> None:
+        """Offer jobs again that were held for what has passed: their owners have nothing to do about that."""
+        facts = await self._credentials.describe(credential_id, owner_dn, fresh=True)
+        if facts.reason:
+            return
+        last = 0
+        while True:
+
+            def offer(moves: Moves, after: int = last) -> list[JobRow]:
+                rows = jobs.held_with(moves.connection, credential_id, PASSING, after, BATCH)
+                for row in rows:
+                    needs = self._broker.requirements(moves.connection, row.class_id)
+                    if too_short(facts.expire_time, needs.wall_seconds, self._limits, moves.now) is None:
+                        moves.move(row, JobState.ACTIVATED)
+                return rows
+
+            rows = await self._move("server", offer)
+            if rows:
+                log.info("held jobs are offered again", credential=credential_id, count=len(rows))
+            if len(rows) < BATCH:
+                return
+            last = rows[-1].job_seq
 
     async def look(self, credential_id: str, owner_dn: str) -> None:
         """Hold the jobs a credential cannot serve any more, and stop their attempts if it was withdrawn."""

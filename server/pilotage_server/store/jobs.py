@@ -311,6 +311,27 @@ def held_after(connection: sqlite3.Connection, owner_id: int, after: int, limit:
     return [_row(row) for row in found]
 
 
+def held_for(connection: sqlite3.Connection, reasons: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the credentials of jobs that are held for one of these reasons, and their owners' names."""
+    return connection.execute(
+        "SELECT DISTINCT credential_id, dn FROM job JOIN owner USING (owner_id)"
+        " WHERE state = 4 AND reason IN (SELECT value FROM json_each(?))",
+        (msgspec.json.encode(reasons).decode(),),
+    ).fetchall()
+
+
+def held_with(
+    connection: sqlite3.Connection, credential_id: str, reasons: Sequence[str], after: int, limit: int
+) -> list[JobRow]:
+    """Return the jobs with a credential that are held for one of these reasons and follow `after`, the oldest first."""
+    found = connection.execute(
+        f"{ROW} WHERE credential_id = ? AND end_us IS NULL AND state = 4 AND job_seq > ?"  # noqa: S608
+        " AND reason IN (SELECT value FROM json_each(?)) ORDER BY job_seq LIMIT ?",
+        (credential_id, after, msgspec.json.encode(reasons).decode(), limit),
+    )
+    return [_row(row) for row in found]
+
+
 def waiting_with(connection: sqlite3.Connection, credential_id: str, after: int, limit: int) -> list[JobRow]:
     """Return the activated jobs with a credential that follow the number `after`, the oldest first."""
     found = connection.execute(
