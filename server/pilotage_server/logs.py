@@ -4,7 +4,9 @@ The audit log (`audit.jsonl` in the state directory, append-only, 0600) holds on
 delegation, proxy, refusal and destruction; the same lines go to standard output as well.
 """
 
+import contextlib
 import functools
+import io
 import os
 import sqlite3
 import sys
@@ -70,11 +72,22 @@ def fault(error: BaseException) -> list[str]:
 
 
 class NamedLogger(structlog.WriteLogger):
-    """Write lines, and know the name it was asked for by: `structlog.get_logger("pilotage.rpc")`."""
+    """Write lines, and know the name it was asked for by: `structlog.get_logger("pilotage.rpc")`.
+
+    A line that cannot be written, on a full disk perhaps, fails nothing that the line is about.
+    """
 
     def __init__(self, file: TextIO, name: str = "pilotage") -> None:
         super().__init__(file)
         self.name = name
+
+    def msg(self, message: str) -> None:
+        """Write a line if that can be done."""
+        with contextlib.suppress(OSError):
+            super().msg(message)
+
+    log = debug = info = warn = warning = msg
+    fatal = failure = err = error = critical = exception = msg
 
 
 def add_name(logger: object, _name: str, event: Event) -> Event:
@@ -99,10 +112,34 @@ class AuditTee:
         return event
 
 
+class AuditFile(io.TextIOWrapper):
+    """A log of which each line is one write, and a line that cannot be written fails nothing.
+
+    The act that it tells of is in the audit chain by then; that lines are missing is said on standard error, once.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__(io.BufferedWriter(io.FileIO(descriptor, "ab")), encoding="utf-8")
+        self._cut = False
+        self._missing = False
+
+    def write(self, text: str) -> int:
+        """Append a line if that can be done, below one that a full disk cut."""
+        line = text.encode()
+        try:
+            rest = b"\n" + line if self._cut else line
+            self._cut = os.write(self.fileno(), rest) < len(rest)
+            self._missing = False
+        except OSError as error:
+            if not self._missing:
+                print(f"pilotage-server: lines of the audit log are missing: {error.strerror}", file=sys.stderr)
+            self._missing = True
+        return len(text)
+
+
 def open_audit(path: Path) -> TextIO:
     """Open the audit log for appending, closed to everybody else."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    return open(descriptor, "a", encoding="utf-8")
+    return AuditFile(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
 
 
 def configure(form: str, audit: TextIO | None = None, out: TextIO | None = None) -> None:

@@ -73,6 +73,23 @@ def test_what_was_asked_for_is_given_or_refused(careful: Shell) -> None:
     assert (done.code, done.err) == (4, "pilotage: LIFETIME_TOO_LONG: The proxy may live for at most 24 hours here.\n")
 
 
+def test_each_vo_and_role_has_a_credential_of_its_own(
+    shell: Shell, grid: ToyGrid, alice: Identity, tmp_path: Path
+) -> None:
+    """A job runs with what its submitter had at the time, and never with another role that is stored as well."""
+    production = ("/demo/production", "/demo/Role=analysis")
+    other = {"X509_USER_PROXY": str(grid.voms_proxy(alice, tmp_path / "production", fqans=production))}
+    runs = [shell.run("submit", "--", "/bin/true", environ=environ) for environ in ({}, other, {}, other)]
+    assert ["delegated" in done.err for done in runs] == [True, True, False, False]
+    jobs = [json.loads(shell.ok("show", done.out.strip(), "--json")) for done in runs]
+    assert [job["fqan"] for job in jobs] == ["/demo/Role=analysis", "/demo/production"] * 2
+    used = [job["credential_id"] for job in jobs]
+    assert used[:2] == used[2:]
+    assert used[0] != used[1]
+    found = {one["credential_id"]: one["fqans"] for one in json.loads(shell.ok("credential", "list", "--json"))}
+    assert found == {used[0]: ["/demo/Role=analysis", "/demo"], used[1]: list(production)}
+
+
 FORMS = {
     "rsa": ["-traditional"],
     "ec": ["-traditional"],

@@ -426,7 +426,7 @@ def test_the_thief_can_do_nothing_with_another_pilots_leases(world: World, thief
         assert reason(call, other) is Reason.PILOT_NOT_REGISTERED
 
 
-def test_the_pilots_slots_are_all_the_thief_has(world: World, thief: Thief) -> None:
+def test_the_stolen_registration_gives_no_more_leases_than_its_slots(world: World, thief: Thief) -> None:
     submit(world.owners["bob"], world.delegated["idle"])
     more = pilot_pb2.AcquireJobsRequest(pilot_id=world.victim_id, slots=2)
     assert reason(thief.client.pilots.AcquireJobs, more) is Reason.TOO_MANY_LEASES

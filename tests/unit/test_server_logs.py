@@ -1,6 +1,8 @@
 """Logs of the server: one JSON object a line, and nothing secret in any."""
 
+import contextlib
 import io
+import os
 import sqlite3
 from pathlib import Path
 
@@ -90,3 +92,37 @@ def test_a_fault_tells_type_and_places_and_only_words_we_know() -> None:
     assert "hidden-value" not in text
     assert "database is locked" in described(sqlite3.OperationalError("database is locked"))
     assert "DISK_FULL" in described(refuse(Reason.DISK_FULL))
+
+
+def test_a_log_that_cannot_be_written_fails_nothing(out: io.StringIO, capsys: pytest.CaptureFixture[str]) -> None:
+    """The device takes nothing, as a full disk does."""
+    full = Path("/dev/full")
+    with logs.open_audit(full) as audit:
+        logs.configure("json", audit, out)
+        for number in range(3):
+            structlog.get_logger("pilotage.audit").info("proxy issued", number=number)
+    assert [line["number"] for line in lines(out)] == [0, 1, 2]
+    assert capsys.readouterr().err.count("lines of the audit log are missing: No space left on device") == 1
+    with full.open("w") as nowhere:
+        logs.configure("json", None, nowhere)
+        structlog.get_logger("pilotage.rpc").info("call")
+        with contextlib.suppress(OSError):
+            nowhere.close()
+
+
+def test_a_line_that_a_full_disk_cut_does_not_spoil_the_next(
+    out: io.StringIO, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "audit.jsonl"
+    with logs.open_audit(path) as audit:
+        logs.configure("json", audit, out)
+        say = structlog.get_logger("pilotage.audit").info
+        write = os.write
+        with monkeypatch.context() as cut:
+            cut.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:20]))
+            say("first")
+        say("second")
+        say("third")
+    first, *others = path.read_text().splitlines()
+    assert len(first) == 20
+    assert [msgspec.json.decode(line, type=Line)["event"] for line in others] == ["second", "third"]
