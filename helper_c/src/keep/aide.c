@@ -2,11 +2,8 @@
  * Children of the monitor. It is a subreaper, so every process that the
  * payload leaves behind becomes its child in the end.
  */
-#include <sys/prctl.h>
 #include <sys/wait.h>
 
-#include <ctype.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>

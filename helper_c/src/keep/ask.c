@@ -65,8 +65,9 @@ write_some(int fd, const void *data, size_t len, size_t *done)
 }
 
 /*
- * Send all and read one answer and the end of file. A program that stops
- * reading has its reason; its answer says it, or its death does.
+ * Send all and read one answer and the end of file; more than was to come is
+ * one byte too many. A program that stops reading has its reason; its answer
+ * says it, or its death does.
  */
 static size_t
 talk(const struct asked *asked, const struct question *ask, char *answer,
@@ -75,10 +76,11 @@ talk(const struct asked *asked, const struct question *ask, char *answer,
 	struct pollfd fds[2] = { { asked->in, POLLOUT, 0 },
 	    { asked->out, POLLIN, 0 } };
 	size_t head = 0, body = 0, got = 0;
+	char beyond;
 	ssize_t n;
 	int wrong;
 
-	while (got < size && sys_now_usec() < deadline) {
+	while (got <= size && sys_now_usec() < deadline) {
 		if (poll(fds, 2, 100) <= 0)
 			continue;
 		if (fds[0].revents != 0) {
@@ -93,7 +95,8 @@ talk(const struct asked *asked, const struct question *ask, char *answer,
 		}
 		if (fds[1].revents == 0)
 			continue;
-		n = read(fds[1].fd, answer + got, size - got);
+		n = got < size ? read(fds[1].fd, answer + got, size - got) :
+		    read(fds[1].fd, &beyond, 1);
 		if (n == 0 || (n == -1 && errno != EINTR))
 			break;
 		got += n > 0 ? (size_t)n : 0;

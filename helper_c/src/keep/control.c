@@ -6,7 +6,6 @@
  * for a client and writes to no descriptor that a client has sent.
  */
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/un.h>
 
 #include <errno.h>

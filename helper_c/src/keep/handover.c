@@ -13,7 +13,6 @@
 #include <unistd.h>
 
 #include "base/text.h"
-#include "base/trusted.h"
 #include "pilotage/map.h"
 #include "privsep/handover.h"
 #include "privsep/order.h"

@@ -7,7 +7,6 @@
 
 #include <signal.h>
 #include <stdio.h>
-#include <string.h>
 #include <unistd.h>
 
 #include "base/text.h"
@@ -72,7 +71,6 @@ enum pil_reason
 mapper_ask(struct run *run, char *detail)
 {
 	static struct pil_map_request request;
-	static char answer[sizeof(struct pil_map_record) + 1];
 	struct pil_map_record record;
 	struct question question = { &request, NULL, sizeof(request), 0 };
 	enum pil_reason reason;
@@ -82,11 +80,10 @@ mapper_ask(struct run *run, char *detail)
 		pil_detail(detail, "no random bytes");
 		return PIL_HELPER_SYSTEM;
 	}
-	reason = ask(run, &mapper, &question, answer, sizeof(answer), &got,
+	reason = ask(run, &mapper, &question, &record, sizeof(record), &got,
 	    detail);
 	if (reason != PIL_OK)
 		return reason;
-	memcpy(&record, answer, sizeof(record));
 	if (pil_map_record_check(&record, got, &request) != PIL_OK) {
 		pil_detail(detail, "the mapper's answer is not sound");
 		return PIL_MAPPER_RECORD;

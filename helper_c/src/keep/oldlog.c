@@ -9,8 +9,6 @@
 #include <sys/socket.h>
 #include <sys/utsname.h>
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>

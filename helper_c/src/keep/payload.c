@@ -48,18 +48,22 @@ give_up(enum pil_reason reason, int code, const char *fmt, ...)
 }
 
 struct environment {
-	char	 text[12][PATH_MAX + 64];
+	char	 text[12 * (PATH_MAX + 64)];
 	char	*list[13 + GLEXEC_VARIABLES_MAX];
-	size_t	 n;
+	size_t	 len, n;
 };
 
 static void
 set(struct environment *env, const char *name, const char *value)
 {
-	(void)snprintf(env->text[env->n], sizeof(env->text[0]), "%s=%s", name,
-	    value);
-	env->list[env->n] = env->text[env->n];
-	env->n++;
+	char *text = env->text + env->len;
+	size_t room = sizeof(env->text) - env->len;
+	int len = snprintf(text, room, "%s=%s", name, value);
+
+	if (len < 0 || (size_t)len >= room)
+		give_up(PIL_HELPER_SYSTEM, 0, "%s is too long", name);
+	env->list[env->n++] = text;
+	env->len += (size_t)len + 1;
 }
 
 /* Built from nothing; the caller's variables get here by name or not at all. */

@@ -114,14 +114,11 @@ struct run {
 	int		 audit_file, audit_log;	/* -1: not open */
 	int		 old_file, old_log;	/* the same for oldlog.c */
 	int		 old_begun;	/* and it waits for the end */
-	char		 old_cwd[PATH_MAX];	/* the caller's, for it alone */
 	int		 front;		/* socket to the front */
-	struct pil_record record;
 	struct pil_mapping map;		/* whom the payload runs as */
 	const struct pil_mapping *named; /* whom every line names */
 	const char	*mode;		/* on every line; NULL: the switch */
 	struct slot	 slot;
-	struct cgroup	 cgroup;
 	struct control	 control;
 	struct child	 payload;	/* its main process */
 	struct child	 aide;		/* verifier, killer or cleaner */
@@ -133,6 +130,10 @@ struct run {
 	unsigned long long bounds[NTREES]; /* memory, pids, cpu; 0: none */
 	int		 started;	/* START is in the log */
 	long long	 start_usec;
+	/* The large ones last, so that all others share few pages. */
+	struct cgroup	 cgroup;
+	char		 old_cwd[PATH_MAX];	/* the caller's, for oldlog.c */
+	struct pil_record record;
 };
 
 #endif

@@ -265,7 +265,7 @@ enum pass { PASS_LOOK, PASS_BURY };
 static int
 each_run(struct run *run, enum pass pass, int alone)
 {
-	struct found found;
+	static struct found found;
 	struct dirent *entry;
 	int copy, fd, living = 0, dead;
 	char owner[65];
@@ -412,7 +412,8 @@ slot_clean(struct run *run, const char *id)
 int
 slot_record(struct run *run)
 {
-	char text[RECORD_MAX], owner[65];
+	static char text[RECORD_MAX];
+	char owner[65];
 	enum tree tree;
 	int len;
 

@@ -76,7 +76,6 @@ enum pil_reason
 verifier_ask(struct run *run, const struct proxy *proxy,
     struct pil_record *record, char *detail)
 {
-	static char answer[sizeof(*record) + 1];
 	struct pil_request request;
 	struct asked asked = { "verifier", become, PIL_VERIFIER_FAILED,
 	    &run->aide, -1, -1 };
@@ -89,17 +88,16 @@ verifier_ask(struct run *run, const struct proxy *proxy,
 		pil_detail(detail, "no random bytes");
 		return PIL_HELPER_SYSTEM;
 	}
-	if ((reason = ask_begin(run, &asked, detail)) != PIL_OK ||
-	    (reason = ask(run, &asked, &question, answer, sizeof(answer), &got,
-	    detail)) != PIL_OK)
-		return reason;
-	if (got == sizeof(*record))
-		memcpy(record, answer, sizeof(*record));
-	if (got != sizeof(*record) || pil_record_check(record, got, &request,
+	if ((reason = ask_begin(run, &asked, detail)) == PIL_OK)
+		reason = ask(run, &asked, &question, record, sizeof(*record),
+		    &got, detail);
+	if (reason == PIL_OK && pil_record_check(record, got, &request,
 	    proxy->digest, time(NULL)) != PIL_OK) {
-		memset(record, 0, sizeof(*record));
 		pil_detail(detail, "the verifier's answer is not sound");
-		return PIL_VERIFIER_RECORD;
+		reason = PIL_VERIFIER_RECORD;
 	}
-	return PIL_OK;
+	/* Nobody, and the log neither, sees a word that is not believed. */
+	if (reason != PIL_OK)
+		memset(record, 0, sizeof(*record));
+	return reason;
 }

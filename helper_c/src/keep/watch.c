@@ -20,7 +20,6 @@
 #include "keep/bound.h"
 #include "keep/cgroup.h"
 #include "keep/control.h"
-#include "keep/glexec.h"
 #include "keep/isolate.h"
 #include "keep/monitor.h"
 #include "keep/oldlog.h"
