@@ -165,6 +165,33 @@ test_pem_is_read_strictly(void **state)
 }
 
 static void
+test_pem_has_64_characters_and_no_others(void **state)
+{
+	static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+	    "abcdefghijklmnopqrstuvwxyz0123456789+/";
+	char text[] = "-----BEGIN X-----\nAAA.\n-----END X-----\n";
+	char *place = strchr(text, '.');
+	struct pil_block block;
+	int c;
+
+	(void)state;
+	for (c = 1; c < 256; c++) {
+		const char *found = strchr(alphabet, c);
+
+		/* A pad and what ends a line have their own rules. */
+		if (c == '=' || c == ' ' || c == '\t' || c == '\r' ||
+		    c == '\n')
+			continue;
+		*place = (char)c;
+		assert_int_equal(pem(text, sizeof(text) - 1, &block),
+		    found != NULL ? 1 : -1);
+		if (found != NULL)
+			assert_int_equal(block.der[2], found - alphabet);
+		OPENSSL_free(block.der);
+	}
+}
+
+static void
 test_pem_frames_are_whole(void **state)
 {
 	static const char *const bad[] = {
@@ -211,6 +238,7 @@ main(void)
 		cmocka_unit_test(test_a_server_is_vo_host_and_port),
 		cmocka_unit_test(test_an_lsc_file_is_all_the_names_in_order),
 		cmocka_unit_test(test_pem_is_read_strictly),
+		cmocka_unit_test(test_pem_has_64_characters_and_no_others),
 		cmocka_unit_test(test_pem_frames_are_whole),
 		cmocka_unit_test(test_encrypted_keys_are_marked),
 	};
