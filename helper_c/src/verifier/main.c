@@ -94,6 +94,7 @@ start_openssl(void)
 	    OPENSSL_INIT_NO_ADD_ALL_DIGESTS |
 	    OPENSSL_INIT_NO_LOAD_CRYPTO_STRINGS;
 
+	pil_library_alone();
 	return OPENSSL_init_crypto(without, NULL) == 1 &&
 	    EVP_add_digest(EVP_sha1()) == 1 &&
 	    EVP_add_digest(EVP_sha256()) == 1 &&

@@ -88,9 +88,10 @@ enum pil_reason	pil_verify_watched(const struct pil_verify_options *,
 
 /* library.c */
 OSSL_LIB_CTX	*pil_library(void);
+void		pil_library_alone(void);
 
 /* provider.c */
-int		pil_provide(OSSL_LIB_CTX *);
+int		pil_provide(OSSL_LIB_CTX *, OSSL_LIB_CTX *);
 
 /* pem.c */
 struct pil_pem {

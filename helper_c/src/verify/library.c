@@ -11,21 +11,35 @@
 
 static pthread_once_t	 once = PTHREAD_ONCE_INIT;
 static OSSL_LIB_CTX	*library;
+static int		 alone;
 
 static void
 start(void)
 {
-	OSSL_LIB_CTX *fresh;
+	OSSL_LIB_CTX *fresh, *aside;
 
 	if (OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG, NULL) != 1)
 		return;
-	if ((fresh = OSSL_LIB_CTX_new()) == NULL)
-		return;
-	if (!pil_provide(fresh)) {
-		OSSL_LIB_CTX_free(fresh);
+	fresh = OSSL_LIB_CTX_new();
+	aside = alone ? OSSL_LIB_CTX_get0_global_default() :
+	    OSSL_LIB_CTX_new();
+	if (fresh != NULL && aside != NULL && pil_provide(fresh, aside)) {
+		library = fresh;
 		return;
 	}
-	library = fresh;
+	OSSL_LIB_CTX_free(fresh);
+	if (!alone)
+		OSSL_LIB_CTX_free(aside);
+}
+
+/*
+ * Said before anything else by a process that is ours alone: OpenSSL fills its
+ * own context whatever is done, and a third one then is not needed.
+ */
+void
+pil_library_alone(void)
+{
+	alone = 1;
 }
 
 /* NULL when OpenSSL could not be started; it is not tried again. */

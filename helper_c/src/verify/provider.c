@@ -5,9 +5,9 @@
  * OpenSSL asks every decoder and kind of key about each certificate's key, and
  * of some 40 decoders 6 are left.
  *
- * The whole provider is loaded into a context that nothing else uses. The
- * library's own context has a provider that has no code itself: its lists are
- * those entries of the whole one's lists that are wanted.
+ * The whole provider is loaded into a context aside. The library's own one has
+ * a provider without any code: its lists are those entries of the whole one's
+ * lists that are wanted.
  */
 #include <stddef.h>
 #include <string.h>
@@ -133,19 +133,17 @@ begin(const OSSL_CORE_HANDLE *handle, const OSSL_DISPATCH *in,
 	return 1;
 }
 
-/* Into the library's context, once in a process; 0 on failure. */
+/*
+ * Into the library's context, with the whole provider in the one aside; once
+ * in a process. 0 on failure.
+ */
 int
-pil_provide(OSSL_LIB_CTX *library)
+pil_provide(OSSL_LIB_CTX *library, OSSL_LIB_CTX *aside)
 {
-	OSSL_LIB_CTX *aside = OSSL_LIB_CTX_new();
 	size_t i;
 
-	if (aside == NULL)
+	if ((whole = OSSL_PROVIDER_load(aside, "default")) == NULL)
 		return 0;
-	if ((whole = OSSL_PROVIDER_load(aside, "default")) == NULL) {
-		OSSL_LIB_CTX_free(aside);
-		return 0;
-	}
 	for (i = 0; i < NPARTS; i++)
 		if (!choose(&parts[i]))
 			return 0;
