@@ -96,8 +96,8 @@ def test_what_changed_in_the_last_two_seconds_is_verified_anew(tmp_path: Path) -
     cache = ChainCache(options)
     settle(tmp_path)
     assert cache.verify(chain) == cache.find(chain)
-    grid.file(".r0").touch()
     since = time.monotonic()
+    grid.file(".r0").touch()
     tried = 0
     while cache.find(chain) is None:
         assert cache.verify(chain) == fresh(chain, options)
