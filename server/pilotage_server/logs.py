@@ -5,8 +5,10 @@ delegation, proxy, refusal and destruction; the same lines go to standard output
 """
 
 import contextlib
+import datetime
 import functools
 import io
+import json
 import os
 import sqlite3
 import sys
@@ -90,25 +92,41 @@ class NamedLogger(structlog.WriteLogger):
     fatal = failure = err = error = critical = exception = msg
 
 
-def add_name(logger: object, _name: str, event: Event) -> Event:
-    """Say which part of the server speaks."""
+def stamp(logger: object, name: str, event: Event) -> Event:
+    """Say how bad it is, which part of the server speaks, and when: in one step, for each costs as much as a line."""
+    event["level"] = name
     event["logger"] = getattr(logger, "name", "pilotage")
+    event["ts"] = datetime.datetime.now(datetime.UTC).isoformat().removesuffix("+00:00") + "Z"
     return event
+
+
+class Json:
+    """Make the last form of an event, a JSON object; a line of the audit goes into its own file as well."""
+
+    def __init__(self, audit: TextIO | None = None) -> None:
+        self._audit = audit
+        # One encoder for all lines: `json.dumps` with any option makes a new one each time.
+        self._encode = json.JSONEncoder(default=repr).encode
+
+    def __call__(self, _logger: object, _name: str, event: Event) -> str:
+        """Return the line."""
+        line = self._encode(event)
+        if self._audit is not None and event.get("logger") == AUDIT:
+            self._audit.write(f"{line}\n")
+            self._audit.flush()
+        return line
 
 
 class AuditTee:
     """Pass every event on, and keep those of the audit logger in their own file as well."""
 
     def __init__(self, file: TextIO) -> None:
-        self._file = file
-        self._render = structlog.processors.JSONRenderer(sort_keys=False)
+        self._keep = Json(file)
 
     def __call__(self, logger: object, name: str, event: Event) -> Event:
         """Write one line for an audit event."""
         if event.get("logger") == AUDIT:
-            line = self._render(logger, name, dict(event))
-            self._file.write(f"{line if isinstance(line, str) else line.decode()}\n")
-            self._file.flush()
+            self._keep(logger, name, event)
         return event
 
 
@@ -144,19 +162,11 @@ def open_audit(path: Path) -> TextIO:
 
 def configure(form: str, audit: TextIO | None = None, out: TextIO | None = None) -> None:
     """Set up structlog for this process: `json` for a journal, `text` for a person."""
-    render: structlog.typing.Processor = structlog.processors.JSONRenderer()
+    last: list[structlog.typing.Processor] = [Json(audit)]
     if form == "text":
-        render = structlog.dev.ConsoleRenderer(colors=False)
+        last = [*([AuditTee(audit)] if audit is not None else []), structlog.dev.ConsoleRenderer(colors=False)]
     structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            add_name,
-            structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts"),
-            redact,
-            *([AuditTee(audit)] if audit is not None else []),
-            render,
-        ],
+        processors=[structlog.contextvars.merge_contextvars, stamp, redact, *last],
         wrapper_class=structlog.make_filtering_bound_logger(20),
         logger_factory=lambda *names: NamedLogger(out or sys.stdout, *names),
         cache_logger_on_first_use=False,
