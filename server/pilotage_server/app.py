@@ -13,6 +13,7 @@ from pilotage.x509.keys import KeyKind
 from pilotage.x509.pool import KeyPool
 from pilotage_server import config as configuration
 from pilotage_server import keys as key_files
+from pilotage_server import metrics
 from pilotage_server.auth.challenge import Challenges
 from pilotage_server.auth.login import LoginDesk
 from pilotage_server.auth.mutual import Peers
@@ -266,6 +267,7 @@ class App:
         try:
             await self.take_up_keys()
         except PilotageError as error:
+            metrics.background_failure("taking up keys", error)
             log.error("new keys are not used", reason=error.reason.name, why=error.message)
 
     async def take_up_keys(self) -> None:
@@ -309,6 +311,7 @@ class App:
         try:
             await self.rewrap()
         except (PilotageError, OSError) as error:
+            metrics.background_failure("wrapping keys anew", error)
             log.error("retrieval keys not wrapped anew; tried again in a minute", why=str(error))
 
     async def rewrap(self) -> None:
@@ -342,6 +345,7 @@ class App:
             try:
                 await self.prune()
             except PilotageError as error:
+                metrics.background_failure("housekeeping", error)
                 log.error("housekeeping failed; tried again in a minute", reason=error.reason.name, why=error.message)
 
     async def check_credentials(self) -> None:
@@ -354,6 +358,7 @@ class App:
             try:
                 await self.check_credentials()
             except PilotageError as error:
+                metrics.background_failure("checking credentials", error)
                 log.error("credentials not checked; tried again later", reason=error.reason.name, why=error.message)
 
     def _spawn(self, work: Coroutine[object, object, None], name: str) -> None:

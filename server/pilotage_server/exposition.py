@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import prometheus_client
@@ -36,12 +36,14 @@ from pilotage_server.store.database import Database
 
 log = structlog.get_logger("pilotage.server")
 
-T = TypeVar("T")
+Request = socket.socket | tuple[bytes, socket.socket]
 CENSUS_SECONDS = 5.0
 """For how long a census is told again, however often somebody scrapes."""
 LOOP_SECONDS = 5.0
 """How long a scrape waits for the server's own loop; one that is that busy is told as no census."""
 CONNECTION_SECONDS = 10.0
+MOST_CONNECTIONS = 16
+"""Each holds a thread; one more is closed unanswered, so that silent ones cost the service nothing else."""
 CRLS = "*.r[0-9]"
 
 
@@ -168,6 +170,34 @@ class Handler(WSGIRequestHandler):
         """Say nothing."""
 
 
+class Server(ThreadingWSGIServer):
+    """Answer each connection in a thread of its own, a few at a time."""
+
+    def __init__(self, *values: Any, **named: Any) -> None:  # as the library's own calls it
+        self._places = threading.BoundedSemaphore(MOST_CONNECTIONS)
+        super().__init__(*values, **named)
+
+    def process_request(self, request: Request, client_address: Any) -> None:
+        """Take a connection if there is a place."""
+        if self._places.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Request, client_address: Any) -> None:
+        """Answer, then give the place back."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._places.release()
+
+
+class Server6(Server):
+    """The same, for IPv6."""
+
+    address_family = socket.AF_INET6
+
+
 class Exposition:
     """The port, in threads of its own."""
 
@@ -176,17 +206,13 @@ class Exposition:
         for collector in (*metrics.ALL, *collectors):
             self._registry.register(collector)
         ProcessCollector(registry=self._registry)
-        self._server: ThreadingWSGIServer | None = None
+        self._server: Server | None = None
 
     def listen(self, host: str, port: int) -> int:
         """Open the port and answer on it; return its number."""
-        family = socket.AF_INET6 if ipaddress.ip_address(host).version == 6 else socket.AF_INET
-
-        class Server(ThreadingWSGIServer):
-            address_family = family
-
+        kind = Server6 if ipaddress.ip_address(host).version == 6 else Server
         try:
-            made = make_server(host, port, prometheus_client.make_wsgi_app(self._registry), Server, Handler)
+            made = make_server(host, port, prometheus_client.make_wsgi_app(self._registry), kind, Handler)
         except OSError as error:
             raise refuse(
                 Reason.UNAVAILABLE, f"[metrics]: the server cannot listen on {host} port {port} ({error.strerror})."

@@ -56,7 +56,16 @@ JOB_MOVES = Counter(
 ATTEMPTS_ENDED = Counter(
     "pilotage_attempts_ended_total", "Attempts that ended, by outcome and why.", ("outcome", "reason"), registry=None
 )
-ALL = (RPC_CALLS, RPC_SECONDS, LOGINS, ACTS, RENEWALS_FAILED, STRIKES, JOB_MOVES, ATTEMPTS_ENDED)
+BACKGROUND_FAILURES = Counter(
+    "pilotage_background_failures_total",
+    "What the server does by itself and could not do, to try it again later.",
+    ("work", "reason"),
+    registry=None,
+)
+ALL = (
+    *(RPC_CALLS, RPC_SECONDS, LOGINS, ACTS, RENEWALS_FAILED, STRIKES),
+    *(JOB_MOVES, ATTEMPTS_ENDED, BACKGROUND_FAILURES),
+)
 
 
 def call(method: str, outcome: str, seconds: float) -> None:
@@ -72,6 +81,12 @@ def _of_call(method: str, outcome: str) -> tuple[Counter, Histogram]:
     service, _, name = method.strip("/").partition("/")
     how = (REFUSED, outcome) if outcome in Reason.__members__ else (outcome.lower(), "")
     return RPC_CALLS.labels(service, name, *how), RPC_SECONDS.labels(service, name)
+
+
+def background_failure(work: str, error: Exception) -> None:
+    """Count work of the server's own that failed."""
+    reason = error.reason if isinstance(error, PilotageError) else Reason.INTERNAL
+    BACKGROUND_FAILURES.labels(work, reason.name).inc()
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """What Prometheus scrapes from a server that runs: every refusal with its code, and nothing about anybody."""
 
+import contextlib
 import datetime
 import http.client
 import os
@@ -14,10 +15,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 from toygrid import Identity, ToyGrid
 
+from pilotage.errors import PilotageError
 from pilotage.reasons import Reason
 from pilotage.v1 import auth_pb2, credential_pb2, job_pb2, pilot_pb2
 from pilotage.x509.files import LocalIdentity, load_identity
 from pilotage.x509.keys import KeyKind
+from pilotage_server.exposition import MOST_CONNECTIONS
 from support.journey import acquire, delegate, register, retrieve_request, submit
 from support.refusals import reason
 from support.server_process import ServerProcess
@@ -290,6 +293,48 @@ def test_a_silent_connection_holds_up_neither_scrapes_nor_the_end(rig: Rig, scra
         began = time.monotonic()
         rig.stop()
         assert time.monotonic() - began < 10
+
+
+def test_connections_beyond_the_few_that_are_answered_are_closed(rig: Rig, scrape: Callable[[], Scrape]) -> None:
+    assert rig.app is not None
+    address = ("127.0.0.1", rig.app.metrics_port)
+    with contextlib.ExitStack() as stack:
+        silent = [stack.enter_context(socket.create_connection(address, timeout=5)) for _ in range(MOST_CONNECTIONS)]
+        for connection in silent:
+            connection.sendall(b"GET /met")
+        # One more is told to go at once: nothing waits for what never comes.
+        deadline = time.monotonic() + 5
+        refused = False
+        while not refused and time.monotonic() < deadline:
+            with socket.create_connection(address, timeout=5) as one_more:
+                one_more.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+                try:
+                    refused = one_more.recv(1) == b""
+                except ConnectionResetError:
+                    refused = True
+        assert refused
+    until = time.monotonic() + 10
+    while True:
+        try:
+            assert scrape().value("pilotage_store_up") == 1
+            break
+        except (OSError, http.client.HTTPException):
+            assert time.monotonic() < until
+
+
+def test_a_port_that_is_taken_keeps_the_server_from_starting(make_rig: Callable[..., Rig]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        with pytest.raises(PilotageError, match=r"\[metrics\]") as refused:
+            make_rig(metrics={"port": taken.getsockname()[1]})
+        assert refused.value.reason is Reason.UNAVAILABLE
+
+
+def test_work_of_the_servers_own_that_fails_is_counted(rig: Rig, scrape: Callable[[], Scrape]) -> None:
+    labels = {"work": "taking up keys", "reason": "CONFIG_INVALID"}
+    before = scrape().value("pilotage_background_failures_total", **labels)
+    (rig.state / "keys" / "token.key").chmod(0o644)
+    rig.call(lambda app: app.prune())
+    assert scrape().value("pilotage_background_failures_total", **labels) == before + 1
 
 
 def test_there_is_no_port_unless_one_is_configured(make_rig: Callable[..., Rig]) -> None:

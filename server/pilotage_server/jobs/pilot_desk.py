@@ -16,6 +16,7 @@ import structlog
 from pilotage.errors import PilotageError, refuse
 from pilotage.reasons import Reason
 from pilotage.states import JobState, Outcome
+from pilotage_server import metrics
 from pilotage_server.clock import Clock
 from pilotage_server.jobs import reports
 from pilotage_server.jobs.broker import Broker
@@ -106,6 +107,7 @@ class PilotDesk:
             try:
                 await self.sweep()
             except PilotageError as error:
+                metrics.background_failure("sweeping leases", error)
                 log.error("sweep failed", reason=error.reason.name, message=error.message)
 
     async def _move(self, actor: str, op: Callable[[Moves], T]) -> T:
