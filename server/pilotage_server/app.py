@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Coroutine
+from typing import Any
 
 import structlog
 
@@ -104,7 +105,7 @@ class App:
         self._key_folder = config.server.state_dir / "keys"
         self._keys_seen = key_files.seen(self._key_folder)
         self._keys = key_files.load(self._key_folder, service=config.pkcs11 is None)
-        self._reloading: asyncio.Task[None] | None = None
+        self._reloading: asyncio.Task[bool] | None = None
         self._rewrapping: asyncio.Task[None] | None = None
         self._taking_up = asyncio.Lock()
         self._certificates = Certificates(config.server)
@@ -241,6 +242,7 @@ class App:
         await self._server.stop(grace_seconds)
         if self._gateway is not None:
             await self._gateway.stop(grace_seconds)
+        tasks: list[asyncio.Task[Any]]  # they return nothing that is wanted
         tasks = [task for task in (*self._tasks, self._reloading, self._rewrapping) if task is not None]
         for task in tasks:
             task.cancel()
@@ -262,13 +264,16 @@ class App:
         if self._reloading is None or self._reloading.done():
             self._reloading = asyncio.create_task(self._reload(), name="reload")
 
-    async def _reload(self) -> None:
+    async def _reload(self) -> bool:
+        """Tell whether the keys in the folder are those in use."""
         self._certificates.renew()
         try:
             await self.take_up_keys()
         except PilotageError as error:
             metrics.background_failure("taking up keys", error)
             log.error("new keys are not used", reason=error.reason.name, why=error.message)
+            return False
+        return True
 
     async def take_up_keys(self) -> None:
         """Use the keys that are in the folder now, if they are others; keys that are unusable leave all as it was."""
@@ -280,6 +285,9 @@ class App:
         keys, sealing = self._keys, self._sealing
         if found != self._keys_seen:
             keys = key_files.load(self._key_folder, service=self.config.pkcs11 is None)
+            if key_files.retire_late(self._key_folder, self._keys, self.clock()):
+                found = key_files.seen(self._key_folder)
+                keys = key_files.load(self._key_folder, service=self.config.pkcs11 is None)
         if self.config.pkcs11 is not None or found != self._keys_seen:
             sealing = await asyncio.to_thread(self._services.all, keys)
         if found == self._keys_seen and [key.key_id for key in sealing] == [key.key_id for key in self._sealing]:
@@ -326,9 +334,9 @@ class App:
 
     async def prune(self) -> None:
         """Forget what is too old to matter, and take up renewed certificates and rotated keys."""
-        await self._reload()
-        self._begin_rewrapping()
-        key_files.forget_retired(self._key_folder, self.clock())
+        if await self._reload():
+            self._begin_rewrapping()
+            key_files.forget_retired(self._key_folder, self.clock())
         now = self.clock()
         await self._databases["credentials"].write(lambda connection: logins.prune_challenges(connection, now))
         await self._keeper.prune()

@@ -143,13 +143,37 @@ def rotate(directory: Path, kind: str, now: datetime.datetime) -> str:
     current = directory / f"{kind}.key"
     with _alone(directory):
         read_key(current)
-        old = directory / f"{kind}-{now.astimezone(datetime.UTC).strftime(STAMP)}.key"
+        old = directory / _old_name(kind, now)
         with _partial(current) as partial:
             os.link(current, old)
             sync(directory)
             partial.replace(current)
             sync(directory)
     return old.name
+
+
+def retire_late(directory: Path, used: Keys, now: datetime.datetime) -> bool:
+    """Write down that the keys which a server used until now are retired now; tell whether anything was to be done.
+
+    That is where it took new keys up later than it should, because it could not read one of them, say. By the time
+    of the rotation, what it signed meanwhile would be good no more.
+    """
+    signing = {
+        "token": used.token.private_bytes_raw(),
+        "session": used.session.private_bytes_raw(),
+        "challenge": used.challenge.reveal(),
+    }
+    late = [
+        (path, directory / _old_name(kind, now))
+        for kind, key in signing.items()
+        for path, old in _old(directory, f"{kind}-*.key")
+        if old.reveal() == key and _good_until(path) < now
+    ]
+    with _alone(directory):
+        for path, renamed in late:
+            path.replace(renamed)
+        sync(directory)
+    return bool(late)
 
 
 def forget_retired(directory: Path, now: datetime.datetime) -> list[str]:
@@ -201,6 +225,10 @@ def _retired(path: Path, key: Secret) -> RetiredKey:
 def _good_until(path: Path) -> datetime.datetime:
     """Return until when a server may have signed with a key, which is later than the rotation."""
     return _retire_time(path) + TAKE_UP
+
+
+def _old_name(kind: str, now: datetime.datetime) -> str:
+    return f"{kind}-{now.astimezone(datetime.UTC).strftime(STAMP)}.key"
 
 
 def _retire_time(path: Path) -> datetime.datetime:

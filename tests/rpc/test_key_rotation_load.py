@@ -154,6 +154,41 @@ def test_a_session_outlives_the_rotation_of_its_key_and_not_its_hour(rig: Rig, o
     assert answers(rig).count("SESSION_EXPIRED") == 1
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+def test_keys_that_a_server_takes_up_late_refuse_nothing_that_it_signed_until_then(
+    rig: Rig, owner: Client, pilot: Client, alice_proxy: Path, pilot_proxy: Path, restarted: bool
+) -> None:
+    identity, stranger = load_identity(alice_proxy), rig.client(None)
+    present = rig.state / "keys" / "token.key"
+    assert main(["keys", "rotate", "token", "session", "challenge", "--config", str(rig.config_path)]) == 0
+    present.chmod(0o644)
+    for _ in range(3):
+        rig.clock.turn(3600)
+        rig.call(lambda app: app.prune())
+    assert rig.log_text.count("new keys are not used") == 3
+    submit(owner, delegate(owner, identity, kind=EC))
+    lease = acquire(pilot, register(pilot))
+    begun = stranger.auth.BeginLogin(auth_pb2.BeginLoginRequest())
+    signature, algorithm = sign_challenge(identity.key, begun.audience, begun.challenge)
+    login = auth_pb2.LoginRequest(
+        chain=identity.chain_der, challenge=begun.challenge, signature=signature, algorithm=algorithm
+    )
+    present.chmod(0o600)
+    rig.call(lambda app: app.prune())
+    assert '"keys taken up"' in rig.log_text
+    if restarted:
+        rig.restart()
+        pilot, stranger = rig.client(pilot_proxy), rig.client(None)
+    else:
+        owner.auth.WhoAmI(auth_pb2.WhoAmIRequest())
+    assert stranger.auth.Login(login).session_token
+    pilot.credentials.RetrieveCredential(retrieve_request(lease))
+    assert set(answers(rig)) == {"OK"}
+    rig.clock.turn(2 * 3600 + 60)
+    rig.call(lambda app: app.prune())
+    assert [path.name for kind in keys.ROTATED for path in old_keys(rig, kind)] == []
+
+
 def test_an_old_session_key_that_is_removed_ends_its_sessions_at_once(rig: Rig, owner: Client) -> None:
     owner.auth.WhoAmI(auth_pb2.WhoAmIRequest())
     logins = rig.log_text.count('"session opened"')

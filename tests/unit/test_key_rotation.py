@@ -343,3 +343,21 @@ def test_retired_keys_are_kept_as_long_as_what_they_signed_lives(folder: Path) -
     assert keys.forget_retired(folder, later(7200)) == []
     assert keys.forget_retired(folder, later(7201)) == [names["session"]]
     assert all((folder / names[kind]).exists() for kind in ("service", "wrap"))
+
+
+def test_a_key_that_was_used_longer_than_a_rotation_allows_for_is_retired_when_it_was_taken_out_of_use(
+    folder: Path,
+) -> None:
+    used = keys.load(folder)
+    names = {kind: keys.rotate(folder, kind, NOW) for kind in keys.ROTATED}
+    assert not keys.retire_late(folder, used, later(119))
+    assert all((folder / name).exists() for name in names.values())
+    assert keys.retire_late(folder, used, later(7200))
+    for kind, name in names.items():
+        assert (folder / name).exists() is (kind in ("service", "wrap"))
+    assert not keys.retire_late(folder, used, later(7201))
+    assert not keys.retire_late(folder, keys.load(folder), later(90000))
+    late = later(7200) + keys.TAKE_UP
+    held = keys.load(folder)
+    retired = (held.old_tokens, held.old_sessions, held.old_challenges)
+    assert [[one.retire_time for one in kind] for kind in retired] == [[late]] * 3
