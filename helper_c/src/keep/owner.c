@@ -2,7 +2,6 @@
  * Who the owner is and which account that makes: two programs are asked, and
  * what each answers is bounded.
  */
-#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -21,14 +20,6 @@ ask(struct run *run, const struct proxy *proxy, struct pil_record *record)
 
 	if ((reason = verifier_ask(run, proxy, record, detail)) != PIL_OK)
 		refuse(run, reason, "%s", detail);
-	/* 0 is the one value that lets the run go on. */
-	if (record->who.reason != PIL_OK) {
-		reason = (enum pil_reason)record->who.reason;
-		(void)snprintf(detail, sizeof(detail), "%s",
-		    record->who.detail);
-		memset(&record->who, 0, sizeof(record->who));
-		refuse(run, reason, "%s", detail);
-	}
 }
 
 /*

@@ -87,10 +87,6 @@ judge(struct run *run, const struct proxy *proxy, struct pil_record *record,
 
 	if ((reason = verifier_ask(run, proxy, record, detail)) != PIL_OK)
 		return reason;
-	if (record->who.reason != PIL_OK) {
-		pil_detail(detail, "%s", record->who.detail);
-		return (enum pil_reason)record->who.reason;
-	}
 	reason = bounds_owner(run->caller, &record->who, detail);
 	if (reason != PIL_OK)
 		return reason;

@@ -8,6 +8,7 @@
 #include <sys/utsname.h>
 
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -23,15 +24,12 @@ become(const struct run *run)
 	const struct config *config = &run->config;
 	struct utsname host;
 	const char *voms = config->voms_dir ? config->voms_dir : "-";
-	char *argv[5], *environment[] = { NULL };
+	char *argv[] = { (char *)(uintptr_t)"pilotage-verify",
+	    (char *)(uintptr_t)config->ca_dir, (char *)(uintptr_t)voms,
+	    host.nodename, NULL }, *environment[] = { NULL };
 
 	if (uname(&host) == -1 || host.nodename[0] == '\0')
 		(void)strcpy(host.nodename, "-");
-	argv[0] = (char *)(uintptr_t)"pilotage-verify";
-	argv[1] = (char *)(uintptr_t)config->ca_dir;
-	argv[2] = (char *)(uintptr_t)voms;
-	argv[3] = host.nodename;
-	argv[4] = NULL;
 	if (ask_limit(RLIMIT_CORE, 0) == -1 ||
 	    ask_limit(RLIMIT_FSIZE, 0) == -1 ||
 	    ask_limit(RLIMIT_CPU, 2) == -1 ||
@@ -95,6 +93,11 @@ verifier_ask(struct run *run, const struct proxy *proxy,
 	    proxy->digest, time(NULL)) != PIL_OK) {
 		pil_detail(detail, "the verifier's answer is not sound");
 		reason = PIL_VERIFIER_RECORD;
+	} else if (reason == PIL_OK) {
+		/* 0 is the one value that lets the run go on. */
+		reason = (enum pil_reason)record->who.reason;
+		(void)snprintf(detail, PIL_DETAIL_SIZE, "%s",
+		    record->who.detail);
 	}
 	/* Nobody, and the log neither, sees a word that is not believed. */
 	if (reason != PIL_OK)

@@ -4,7 +4,7 @@
 
 #include "keep/run.h"
 
-/* Who is it? PIL_OK: the record is sound; its own reason may be a refusal. */
+/* Who is it? PIL_OK: the record says so; else why not, and it is empty. */
 enum pil_reason	verifier_ask(struct run *, const struct proxy *,
 		    struct pil_record *, char *detail);
 
