@@ -4,6 +4,7 @@ import concurrent.futures
 import contextlib
 import os
 import pwd
+import re
 import shutil
 import subprocess
 from collections import Counter
@@ -120,6 +121,39 @@ def test_objects_of_every_kind_are_gone_after_the_end(rig: HelperRig) -> None:
             subprocess.run(["umount", str(place)], check=False)
             if made:
                 place.rmdir()
+
+
+def swept(trace: Path) -> list[str]:
+    """The directories that the one cleaner of a traced run was told to go through."""
+    (line,) = [line for line in trace.read_text().splitlines() if 'pilotage-sweep", [' in line and "= 0" in line]
+    words = re.findall(r'"([^"]*)"', line.partition("[")[2].partition("]")[0])
+    assert words[3] == "account"
+    return words[4:]
+
+
+def test_shared_directories_are_gone_through_when_something_has_changed_in_them(rig: HelperRig) -> None:
+    """And what the account has there then goes, also when it was not this run that left it."""
+    if rig.no_namespaces:
+        pytest.skip(f"no namespaces here: {rig.no_namespaces}")
+    entry = pwd.getpwnam(str(rig.run("/usr/bin/true").line("start")["account"]))
+    call = f"{rig.program} run --proxy {rig.proxy()} -- /usr/bin/true"
+    trace = f"strace -f -u {PILOT} -s 4096 -e trace=execve -o {rig.prefix}"
+    script = f"""
+        for folder in /tmp /var/tmp /dev/shm; do mount -t tmpfs -o mode=1777 tmpfs $folder; done
+        sleep 4
+        {trace}/first {call}
+        {trace}/still {call}
+        setpriv --reuid={entry.pw_uid} --regid={entry.pw_gid} --clear-groups touch /var/tmp/stray
+        {trace}/changed {call}
+        ls /var/tmp
+    """
+    done = subprocess.run(
+        ["unshare", "-m", SH, "-e", "-c", script], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert {"/tmp", "/var/tmp", "/dev/shm"} <= set(swept(rig.prefix / "first"))
+    assert swept(rig.prefix / "still") == []
+    assert swept(rig.prefix / "changed") == ["/var/tmp"]
 
 
 def test_a_payload_cannot_leave_a_job_for_later(rig: HelperRig) -> None:

@@ -3,7 +3,7 @@
  *
  *	RUNDIR/jobs/<run id>/record	what this run is, locked by its monitor
  *	RUNDIR/accounts/<uid>/<run id>	the same file again, for each run on it
- *	RUNDIR/accounts/<uid>/lock	held while runs come and go
+ *	RUNDIR/accounts/<uid>/lock	held while runs come and go; sweep.c notes in it
  *	RUNDIR/accounts/starting	shared by runs that may have an account
  *					and no record there yet: while anybody
  *					does, no lease is recycled

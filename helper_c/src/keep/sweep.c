@@ -4,6 +4,7 @@
  */
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 
 #include <ctype.h>
 #include <dirent.h>
@@ -26,7 +27,13 @@
 
 #define KILL_USEC	2000000
 #define FILES_USEC	60000000
+#define STILL		3	/* seconds; file systems count in two at most */
+#define NSHARED		5
 #define MANY		250	/* an exit status counts no further */
+
+/* Where everybody may leave files. */
+static const char *const shared[NSHARED] = { "/tmp", "/var/tmp", "/dev/shm",
+    "/dev/mqueue", "/run/lock" };
 
 /* A dead process whose parent has not waited for it runs no more. */
 static int
@@ -158,16 +165,43 @@ remove_all(const struct run *run, void *arg)
 	return MANY + 1;
 }
 
+/*
+ * A directory that has not changed since the account was last cleaned as a
+ * whole has nothing of it; nobody but the kernel sets the time of that change.
+ * One that has just changed may change again within the same tick.
+ */
+static int
+is_as_it_was(const char *path, const struct stat *then, struct stat *now)
+{
+	if (fstatat(AT_FDCWD, path, now, AT_SYMLINK_NOFOLLOW) == -1)
+		return errno == ENOENT;
+	if (now->st_ctim.tv_sec > time(NULL) - STILL)
+		now->st_ino = 0;
+	return now->st_ino != 0 && now->st_ino == then->st_ino &&
+	    now->st_dev == then->st_dev && memcmp(&now->st_ctim,
+	    &then->st_ctim, sizeof(now->st_ctim)) == 0;
+}
+
 int
 sweep_files(struct run *run, const char *run_id, int everything)
 {
-	char *argv[] = { (char *)(uintptr_t)"pilotage-sweep", NULL,
+	char *argv[5 + NSHARED] = { (char *)(uintptr_t)"pilotage-sweep", NULL,
 	    (char *)(uintptr_t)run_id,
 	    (char *)(uintptr_t)(everything ? "account" : "run"), NULL };
-	int left;
+	struct stat then[NSHARED] = { 0 }, now[NSHARED] = { 0 };
+	int i, left, n = 4;
 
+	/* Noted in the account's lock, which is held. */
+	if (everything && pread(run->slot.lock, then, sizeof(then), 0) !=
+	    sizeof(then))
+		memset(then, 0, sizeof(then));
+	for (i = 0; everything && i < NSHARED; i++)
+		if (!is_as_it_was(shared[i], &then[i], &now[i]))
+			argv[n++] = (char *)(uintptr_t)shared[i];
 	if (aide_start(run, &run->aide, remove_all, argv) == -1)
 		return -1;
 	left = aide_wait(run, &run->aide, sys_now_usec() + FILES_USEC);
+	if (left == 0 && n > 4)
+		(void)!pwrite(run->slot.lock, now, sizeof(now), 0);
 	return left > MANY ? -1 : left;
 }

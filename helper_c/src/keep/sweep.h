@@ -10,8 +10,8 @@ int	sweep_processes(struct run *);
 int	sweep_signal(struct run *, int sig);
 /*
  * Remove the run directory of the run with this id and, when everything is
- * set, what the account has in the directories that all share, and its System
- * V objects. The number of things left, -1: not known.
+ * set, what the account has in the directories that all share, where something
+ * has changed since it last was, and its System V objects. The number of things left, -1: not known.
  */
 int	sweep_files(struct run *, const char *run_id, int everything);
 

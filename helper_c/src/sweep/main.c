@@ -1,9 +1,10 @@
 /*
- * pilotage-sweep HOME RUN_ID run|account
+ * pilotage-sweep HOME RUN_ID run
+ * pilotage-sweep HOME RUN_ID account [DIRECTORY ...]
  *
  * Remove what a run left: its run directory and, with "account", whatever the
- * account has in the directories that all share, its System V objects and the
- * keys that the kernel keeps for its uid.
+ * account has directly in these directories, its System V objects and the keys
+ * that the kernel keeps for its uid.
  *
  * pilotage-keep starts it as the account, without privilege, descriptors or
  * environment, so that root never deletes anything. The exit status is the
@@ -28,9 +29,6 @@
 #define USAGE		251
 #define RUN_ID_LENGTH	32
 #define OPEN_DIRECTORY	(O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
-
-static const char shared_directories[][16] = { "/tmp", "/var/tmp", "/dev/shm",
-    "/dev/mqueue", "/run/lock" };
 
 static uid_t
 who_am_i(void)
@@ -142,10 +140,9 @@ main(int argc, char **argv)
 {
 	char name[RUN_ID_LENGTH + 16];
 	uid_t uid = who_am_i();
-	int home, left = 0;
-	size_t i;
+	int home, left = 0, i;
 
-	if (argc != 4 || argv[1][0] != '/' || !is_run_id(argv[2]) || uid == 0 ||
+	if (argc < 4 || argv[1][0] != '/' || !is_run_id(argv[2]) || uid == 0 ||
 	    (uid_t)kernel(SYS_geteuid, 0, 0, 0, 0, 0) != uid)
 		return USAGE;
 	*put_text(put_text(name, "pilotage-"), argv[2]) = '\0';
@@ -160,9 +157,8 @@ main(int argc, char **argv)
 		left++;
 	if (is_same(argv[3], "account")) {
 		left += remove_objects(uid) + remove_keys();
-		for (i = 0; i < sizeof(shared_directories) /
-		    sizeof(shared_directories[0]); i++)
-			left += remove_owned(shared_directories[i], uid);
+		for (i = 4; i < argc; i++)
+			left += remove_owned(argv[i], uid);
 	}
 	return left < MANY ? left : MANY;
 }
