@@ -101,13 +101,11 @@ aide_wait(struct run *run, struct child *aide, long long deadline_usec)
 void
 aide_kill_children(void)
 {
-	char path[64], number[16];
+	char number[16];
 	FILE *list;
 	int pidfd;
 
-	(void)snprintf(path, sizeof(path), "/proc/self/task/%d/children",
-	    getpid());
-	if ((list = fopen(path, "re")) == NULL)
+	if ((list = fopen("/proc/thread-self/children", "re")) == NULL)
 		return;
 	while (fscanf(list, "%15s", number) == 1) {
 		/* Not reaped yet, so the number can only be our child's. */

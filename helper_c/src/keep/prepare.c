@@ -48,13 +48,10 @@ authorise(struct run *run)
 	if (run->options.glexec && !glexec_allowed(run->caller))
 		refuse(run, PIL_CALLER_NOT_ALLOWED, "[caller %s] does not say "
 		    "glexec = yes", run->caller_name);
-	switch (local_ids(run->config.verify_user, verifier)) {
-	case -1:
+	/* Without an entry it stays 0, which is no account for it either. */
+	if (local_ids(run->config.verify_user, verifier) == -1)
 		refuse(run, PIL_ACCOUNT_LOOKUP, "/etc/passwd: %s",
 		    strerror(errno));
-	case 0:
-		*verifier = (struct ids){ 0, 0 };
-	}
 	if (pil_is_special(verifier->uid) || pil_is_special(verifier->gid) ||
 	    verifier->uid == run->pilot.uid)
 		refuse(run, PIL_HELPER_CONFIG_INVALID, "verify_user %s is no "

@@ -243,7 +243,8 @@ bury(struct run *run, const char *id, const struct found *found, int alone)
 	left |= cgroup_remove(&group) != 0;
 	if (alone)
 		left |= sweep_processes(run) != 0;
-	left |= sweep_files(run, id, alone) != 0;
+	sweep_begin(run, id, alone);
+	left |= sweep_end(run) != 0;
 	/* Who comes next tries again. */
 	if (!left)
 		remove_record(run, id);

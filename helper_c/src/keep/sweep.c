@@ -34,6 +34,8 @@
 /* Where everybody may leave files. */
 static const char *const shared[NSHARED] = { "/tmp", "/var/tmp", "/dev/shm",
     "/dev/mqueue", "/run/lock" };
+/* As they were before they were gone through; empty when they are not. */
+static struct stat seen[NSHARED];
 
 /* A dead process whose parent has not waited for it runs no more. */
 static int
@@ -182,26 +184,34 @@ is_as_it_was(const char *path, const struct stat *then, struct stat *now)
 	    &then->st_ctim, sizeof(now->st_ctim)) == 0;
 }
 
-int
-sweep_files(struct run *run, const char *run_id, int everything)
+void
+sweep_begin(struct run *run, const char *run_id, int everything)
 {
 	char *argv[5 + NSHARED] = { (char *)(uintptr_t)"pilotage-sweep", NULL,
 	    (char *)(uintptr_t)run_id,
 	    (char *)(uintptr_t)(everything ? "account" : "run"), NULL };
-	struct stat then[NSHARED] = { 0 }, now[NSHARED] = { 0 };
-	int i, left, n = 4;
+	struct stat then[NSHARED] = { 0 };
+	int i, n = 4;
 
+	memset(seen, 0, sizeof(seen));
 	/* Noted in the account's lock, which is held. */
 	if (everything && pread(run->slot.lock, then, sizeof(then), 0) !=
 	    sizeof(then))
 		memset(then, 0, sizeof(then));
 	for (i = 0; everything && i < NSHARED; i++)
-		if (!is_as_it_was(shared[i], &then[i], &now[i]))
+		if (!is_as_it_was(shared[i], &then[i], &seen[i]))
 			argv[n++] = (char *)(uintptr_t)shared[i];
-	if (aide_start(run, &run->aide, remove_all, argv) == -1)
-		return -1;
-	left = aide_wait(run, &run->aide, sys_now_usec() + FILES_USEC);
-	if (left == 0 && n > 4)
-		(void)!pwrite(run->slot.lock, now, sizeof(now), 0);
+	/* Without a process sweep_end() has none to wait for. */
+	(void)aide_start(run, &run->aide, remove_all, argv);
+}
+
+int
+sweep_end(struct run *run)
+{
+	int left = run->aide.pid == 0 ? -1 : aide_wait(run, &run->aide,
+	    sys_now_usec() + FILES_USEC);
+
+	if (left == 0)
+		(void)!pwrite(run->slot.lock, seen, sizeof(seen), 0);
 	return left > MANY ? -1 : left;
 }

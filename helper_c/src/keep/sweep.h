@@ -9,10 +9,12 @@ int	sweep_processes(struct run *);
 /* Send a signal to all in the run's group; not 0: it cannot be. */
 int	sweep_signal(struct run *, int sig);
 /*
- * Remove the run directory of the run with this id and, when everything is
- * set, what the account has in the directories that all share, where something
- * has changed since it last was, and its System V objects. The number of things left, -1: not known.
+ * Begin to remove the run directory of the run with this id and, when
+ * everything is set, what the account has in the directories that all share,
+ * where something has changed since it last was, and its System V objects.
  */
-int	sweep_files(struct run *, const char *run_id, int everything);
+void	sweep_begin(struct run *, const char *run_id, int everything);
+/* Wait for that: the number of things left, -1: not known. */
+int	sweep_end(struct run *);
 
 #endif

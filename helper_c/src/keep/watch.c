@@ -328,12 +328,14 @@ finish(struct watch *w)
 	int held = slot_hold(run), alone = held == 1, left, unlogged;
 
 	end.processes = kill_everything(run, alone);
-	end.files = sweep_files(run, run->id, alone && !run->options.glexec);
+	sweep_begin(run, run->id, alone && !run->options.glexec);
 	judge_status(run, &end);
+	/* The cleaner is the keeper's own process and in none of the groups. */
 	bound_usage(run);
 	/* Not held, nobody knows whether it was the account's last run. */
 	left = cgroup_remove(&run->cgroup) == -1 || held == -1 ||
-	    end.processes != 0 || end.files != 0;
+	    end.processes != 0;
+	left |= (end.files = sweep_end(run)) != 0;
 	if (left && end.reason == PIL_OK)
 		end.reason = PIL_CLEANUP_INCOMPLETE;
 	/* Its record, as if we had died: the account's next run tries again. */
