@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bench.timing import ROOT, Command, build
 
-from support.helper_rig import ANALYSIS, OURS, PILOT, POOL, VERIFIER, HelperRig, tidy_up
+from support.helper_rig import ANALYSIS, OURS, PILOT, POOL, VERIFIER, HelperRig, command, tidy_up
 
 BWRAP = ("/usr/bin/bwrap", "--ro-bind", "/", "/", "--unshare-pid", "--proc", "/proc", "/bin/true")
 SUDOERS = Path("/etc/sudoers.d")
@@ -146,12 +146,23 @@ def sudo_rule(rig: HelperRig) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def records_in_memory(rig: HelperRig) -> Iterator[None]:
+    """Have the run records where an installation has them: /run is in memory."""
+    rig.rundir.mkdir(mode=0o711, exist_ok=True)
+    command("mount", "-t", "tmpfs", "-o", "mode=711", "tmpfs", str(rig.rundir))
+    try:
+        yield
+    finally:
+        command("umount", str(rig.rundir))
+
+
+@contextlib.contextmanager
 def place(prefix: Path) -> Iterator[Place]:
     """Install everything, and remove it, also after failures."""
     tidy_up()
     try:
         rig = HelperRig(prefix)
-        with sudo_rule(rig):
+        with sudo_rule(rig), records_in_memory(rig):
             yield Place(rig)
     finally:
         tidy_up()
