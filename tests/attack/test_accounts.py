@@ -3,14 +3,18 @@
 import contextlib
 import os
 import pwd
+import re
+import select
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from support.helper_rig import ANALYSIS, POOL, ROOT, VERIFIER, HelperRig, Outcome
+from support.lease_rig import Question
 
 pytestmark = pytest.mark.root
 BIG = 3_000_000_000
@@ -37,14 +41,17 @@ def test_no_word_of_a_map_line_is_taken_for_a_number_or_for_root(rig: HelperRig,
     }
 
 
+SWITCH = "passwd: files hesiod\ngroup: files hesiod\n"
+
+
 @contextlib.contextmanager
-def bad_name_service(rig: HelperRig, home: Path) -> Iterator[list[str]]:
-    """A place with another name service; yields the words that bring a command there, as the pilot."""
+def bad_name_service(rig: HelperRig, home: Path, text: str = SWITCH) -> Iterator[list[str]]:
+    """A place with another name service; yields the words that bring a command there, the last three as the pilot."""
     module, switch = rig.prefix / "nss.so", rig.prefix / "nsswitch.conf"
     source = ROOT / "tests" / "attack" / "bad_nss.c"
     words = ["gcc", "-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror", "-D_GNU_SOURCE", "-shared", "-fPIC"]
     subprocess.run([*words, f'-DHOME="{home}"', "-o", str(module), str(source)], check=True, timeout=60)
-    switch.write_text("passwd: files hesiod\ngroup: files hesiod\n")
+    switch.write_text(text)
     script = f"mount --bind {switch} /etc/nsswitch.conf && mount --bind {module} {HESIOD} && echo up && read go"
     keeper = subprocess.Popen(
         ["unshare", "--mount", "/bin/sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -99,6 +106,29 @@ def test_every_answer_of_a_bad_name_service_is_judged(rig: HelperRig) -> None:
         "big": f"{BIG}\n",
         "erange": f"{BIG}\n",
     }
+
+
+def test_the_databases_modules_and_no_others_are_loaded_before_the_question(rig: HelperRig) -> None:
+    if not HESIOD.exists():
+        pytest.skip("this C library has no name service module that nobody uses")
+    text = (
+        "hosts: files compat\npasswd: files [NOTFOUND=return !UNAVAIL=continue] ../x # compat\ngroup: nosuch hesiod\n"
+    )
+    with bad_name_service(rig, rig.prefix, text) as there:
+        question = Question(rig.mapper, "/CN=module", program=there[:4])
+        proc = Path("/proc") / str(question.process.pid)
+        end = time.monotonic() + 10
+        # It reads descriptor 0, and so has done everything that comes before.
+        while (proc / "exe").resolve() != rig.mapper or not (proc / "syscall").read_text().startswith("0 0x0 "):
+            assert time.monotonic() < end
+            select.select([], [], [], 0.002)
+        found = re.findall(r"libnss_\w+", (proc / "maps").read_text())
+        question.send()
+        answer = question.answer()
+    assert set(found) == {"libnss_hesiod"}
+    assert answer
+    assert answer.reason == ""
+    (rig.gridmapdir / answer.lease).unlink()
 
 
 def test_a_caller_may_have_a_large_uid(rig: HelperRig) -> None:

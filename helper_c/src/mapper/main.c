@@ -16,6 +16,7 @@
 
 #include "keep/config.h"
 #include "map/map.h"
+#include "mapper/modules.h"
 #include "mapper/recycle.h"
 #include "mapper/sandbox.h"
 
@@ -57,6 +58,7 @@ answer(void)
 	reason = pil_map_config_load(&config, PILOTAGE_CONFIG, 0, detail);
 	if (sandbox(reason == PIL_OK ? &config : NULL) == -1)
 		die("the sandbox could not be closed");
+	modules_load();
 	if (!read_exactly(&request, sizeof(request)))
 		die("the request is too short");
 	if (pil_map_answer(&config, reason, detail, &request, &record) == -1)
