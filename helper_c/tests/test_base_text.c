@@ -156,6 +156,28 @@ details_are_one_printable_line(void **state)
 	assert_int_equal(strspn(detail, "?"), PIL_DETAIL_SIZE - 1);
 }
 
+static void
+one_byte_that_is_not_zero_is_seen_wherever_it_is(void **state)
+{
+	static unsigned char bytes[300];
+	size_t size, i;
+
+	(void)state;
+	assert_true(pil_is_zero(bytes, 0));
+	for (size = 1; size <= sizeof(bytes); size++) {
+		assert_true(pil_is_zero(bytes, size));
+		for (i = 0; i < size; i++) {
+			bytes[i] = (unsigned char)(i % 255 + 1);
+			assert_false(pil_is_zero(bytes, size));
+			bytes[i] = 0;
+		}
+	}
+	/* What stands behind is not looked at. */
+	bytes[100] = 1;
+	assert_true(pil_is_zero(bytes, 100));
+	bytes[100] = 0;
+}
+
 int
 main(void)
 {
@@ -165,6 +187,8 @@ main(void)
 		cmocka_unit_test(json_that_is_too_long_is_cut_between_fields),
 		cmocka_unit_test(configuration_text_is_read_strictly),
 		cmocka_unit_test(details_are_one_printable_line),
+		cmocka_unit_test(
+		    one_byte_that_is_not_zero_is_seen_wherever_it_is),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
