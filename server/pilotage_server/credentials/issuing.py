@@ -132,9 +132,9 @@ class ProxyIssuer:
         """Return a proxy for the caller's request: the first one of a lease, or for a renewal a newer one.
 
         Raises, in the order of the checks: INVALID_ARGUMENT, TOKEN_INVALID, TOKEN_EXPIRED, TOKEN_FOREIGN,
-        TOKEN_USED, LEASE_ENDED, CSR_INVALID, KEY_KIND_REFUSED, CREDENTIAL_NOT_FOUND, CREDENTIAL_DESTROYED,
-        CREDENTIAL_EXPIRED, CREDENTIAL_TOO_SHORT, TARGET_REFUSED, RETRIEVAL_KEY_WRONG, CREDENTIAL_REVOKED, and
-        TOKEN_USED again for the slower of two; for a renewal NOTHING_TO_RENEW, after LEASE_ENDED.
+        TOKEN_USED, LEASE_ENDED, CREDENTIAL_NOT_FOUND, CREDENTIAL_DESTROYED, CREDENTIAL_EXPIRED,
+        CREDENTIAL_TOO_SHORT, TARGET_REFUSED, CSR_INVALID, KEY_KIND_REFUSED, RETRIEVAL_KEY_WRONG, CREDENTIAL_REVOKED,
+        and TOKEN_USED again for the slower of two; for a renewal NOTHING_TO_RENEW, after LEASE_ENDED.
         """
         refused = Act.RENEWAL_REFUSED if renewal else Act.RETRIEVAL_REFUSED
         async with self._ledger.late_refusals(refused, caller) as told:
@@ -162,25 +162,26 @@ class ProxyIssuer:
     ) -> tuple[StoredCredential, Issuance, x509.Certificate]:
         limited = self._rates(caller, claims)
         kept = await self._look(claims, caller, limited, renewal=renewal)
-        public_key = check_request(wanted.request)
         stored, sealed = self._check_kept(kept, claims)
         limits = self._policy.limits(vos_of(stored.fqans), caller)
         if renewal:
             limits = await self._narrowed(limits, claims.lease_id)
         now = self._clock()
-        made = await self._threads.run(lambda: self._make(stored, sealed, wanted, public_key, limits, now))
-        proxy = made.proxy
-        issuance = _issuance(claims, proxy, limits, now, caller.peer)
-        entry = issued_entry(Act.RENEWED if renewal else Act.ISSUED, caller, claims, issuance)
 
-        def spend(connection: sqlite3.Connection, note: Note) -> None:
+        def make() -> _Made:
+            public_key = check_request(wanted.request)
+            return self._make(stored, sealed, wanted, public_key, limits, now)
+
+        def spend(connection: sqlite3.Connection, note: Note, made: _Made) -> tuple[Issuance, x509.Certificate]:
+            issuance = _issuance(claims, made.proxy, limits, now, caller.peer)
             rates.take(connection, limited, now)
             store.issue(connection, issuance)
             if made.resealed is not None:
                 store.reseal(connection, stored.credential_id, sealed, made.resealed)
-            note(entry)
+            note(issued_entry(Act.RENEWED if renewal else Act.ISSUED, caller, claims, issuance))
+            return issuance, made.proxy
 
-        await self._ledger.write(spend)
+        issuance, proxy = await self._ledger.write_prepared(self._threads, make, spend)
         # Certificates count whole seconds.
         suffices = bool(wanted.lifetime) and issuance.expire_time - now > wanted.lifetime - datetime.timedelta(
             seconds=2

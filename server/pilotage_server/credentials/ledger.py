@@ -23,7 +23,9 @@ from pilotage_server.store.audit import NO_FACTS, Act, AuditRow, Entry, Filter, 
 from pilotage_server.store.database import Database
 from pilotage_server.store.rates import Rate, Scope
 from pilotage_server.tokens import TokenKeys
+from pilotage_server.workers import Workers
 
+P = TypeVar("P")
 T = TypeVar("T")
 log = structlog.get_logger("pilotage.audit")
 
@@ -133,6 +135,18 @@ class Ledger:
             return op(connection, notes[-1])
 
         return await self._database.write(work, committed=lambda _: notes[-1].settle())
+
+    async def write_prepared(
+        self, threads: Workers, prepare: Callable[[], P], op: Callable[[sqlite3.Connection, Note, P], T]
+    ) -> T:
+        """Prepare something in a thread, then do as `write` with what came of it; see `Database.write_prepared`."""
+        notes: list[Note] = []
+
+        def work(connection: sqlite3.Connection, prepared: P) -> T:
+            notes.append(Note(connection, self._clock()))
+            return op(connection, notes[-1], prepared)
+
+        return await self._database.write_prepared(threads, prepare, work, committed=lambda _: notes[-1].settle())
 
     def refusals(self, act: Act, caller: Principal, **names: str) -> "Refusals":
         """Record it when the block refuses, before the caller is told.

@@ -9,6 +9,7 @@ import asyncio
 import fcntl
 import os
 import sqlite3
+import threading
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from pilotage_server.store import migrate
 from pilotage_server.store.migrate import Kind
 from pilotage_server.workers import Done, Workers
 
+P = TypeVar("P")
 T = TypeVar("T")
 
 WINDOW_SECONDS = 0.002
@@ -108,7 +110,11 @@ class Database:
         self._read_thread = Workers(f"read-{path.stem}")
         # The pump holds writes of every result type; each settles its own future.
         self._waiting: deque[_Write[object]] = deque()
+        self._turn = threading.Lock()
+        """Held by whoever has a transaction open on the writer: the pump, or a thread in `_write_alone`."""
         self._pumping = False
+        self._held_up = False
+        self._apart = 0
         self._had_company = False
         self._at_rest: asyncio.Future[None] | None = None
         self._closing = False
@@ -153,19 +159,81 @@ class Database:
         loop after the commit even when the caller has been cancelled meanwhile. A failed commit fails every
         operation of the batch with DISK_FULL or STORE_UNAVAILABLE, and none of them is done.
         """
+        self._check_open()
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._append(_Write(op, committed, future))
+        return await future
+
+    async def write_prepared(
+        self,
+        threads: Workers,
+        prepare: Callable[[], P],
+        op: Callable[[sqlite3.Connection, P], T],
+        committed: Callable[[T], None] | None = None,
+    ) -> T:
+        """Prepare something in a thread, then `write` what came of it: in that same thread, if nobody else writes then.
+
+        So a lone caller waits for one thread, not for two after each other; those in company still share a commit.
+        An exception of `prepare` is raised here, and nothing is written.
+        """
+        self._check_open()
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        prepared: list[P] = []
+        write = _Write(lambda connection: op(connection, prepared[0]), committed, future)
+
+        def work() -> bool:
+            prepared.append(prepare())
+            return not future.cancelled() and self._write_alone(write)
+
+        def then(done: Done[bool]) -> None:
+            self._apart -= 1
+            try:
+                if done.result():
+                    write.settle()
+                elif not future.cancelled():
+                    self._append(write)
+            except Exception as error:
+                write.fail(error)
+            if self._held_up:
+                self._held_up = False
+                self._begin()
+            self._rest()
+
+        threads.submit(work, then)
+        self._apart += 1
+        return await future
+
+    def _check_open(self) -> None:
         if self._closing:
             raise refuse(Reason.STORE_UNAVAILABLE, "The database is being closed.")
-        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Write(op, committed, future))  # type: ignore[arg-type]
+
+    def _append(self, write: _Write[T]) -> None:
+        self._waiting.append(write)  # type: ignore[arg-type]
         if not self._pumping:
             self._pumping = True
             self._call_for_batch()
-        return await future
+
+    def _write_alone(self, write: _Write[T]) -> bool:
+        """Write in the calling thread, if it is nobody's turn; tell whether that was so. The outcome is in `write`."""
+        if not self._turn.acquire(blocking=False):
+            return False
+        try:
+            self._begin_patiently()
+            write.run(self._writer)
+            if write.error is None:
+                self._commit()
+        except sqlite3.Error as error:
+            write.error = _store_error(error)
+        finally:
+            try:
+                self._undo()
+            finally:
+                self._turn.release()
+        return True
 
     async def read(self, op: Callable[[sqlite3.Connection], T], *, slow: bool = False) -> T:
         """Run queries on one snapshot of the committed state; `slow` ones go off the event loop."""
-        if self._closing:
-            raise refuse(Reason.STORE_UNAVAILABLE, "The database is being closed.")
+        self._check_open()
         if slow:
             return await self._read_thread.run(lambda: _snapshot(self._slow_reader, op))
         return _snapshot(self._reader, op)
@@ -176,7 +244,7 @@ class Database:
             return
         self._closing = True
         try:
-            if self._pumping:
+            if self._pumping or self._apart:
                 self._at_rest = asyncio.get_running_loop().create_future()
                 await self._at_rest
         finally:
@@ -197,10 +265,14 @@ class Database:
             loop.call_soon(self._begin)
 
     def _begin(self) -> None:
+        if not self._turn.acquire(blocking=False):
+            # A thread writes alone; the end of that calls again.
+            self._held_up = True
+            return
         batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
         batch = [write for write in batch if not write.future.cancelled()]
         if not batch:
-            self._go_on()
+            self._end_turn()
             return
         try:
             self._writer.execute("BEGIN IMMEDIATE")
@@ -243,7 +315,7 @@ class Database:
         for write in batch:
             write.settle()
         self._had_company = len(batch) > 1
-        self._go_on()
+        self._end_turn()
 
     def _fail(self, batch: list[_Write[object]], error: Exception) -> None:
         """Undo a batch, and tell every caller of it."""
@@ -258,14 +330,19 @@ class Database:
         for write in batch:
             write.fail(failure)
         self._had_company = len(batch) > 1
-        self._go_on()
+        self._end_turn()
 
-    def _go_on(self) -> None:
+    def _end_turn(self) -> None:
+        self._turn.release()
         if self._waiting:
             self._call_for_batch()
-            return
-        self._pumping = False
-        if self._at_rest is not None and not self._at_rest.done():
+        else:
+            self._pumping = False
+            self._rest()
+
+    def _rest(self) -> None:
+        """Let `close` go on when nothing is under way any more."""
+        if self._at_rest is not None and not (self._pumping or self._apart or self._at_rest.done()):
             self._at_rest.set_result(None)
 
     def _begin_patiently(self) -> None:
