@@ -14,25 +14,32 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
 
 import msgspec
 from bench import timing
 from bench.crowd import latencies, requests_of, silent
 from bench.myproxy_peer import MyProxy
-from bench.ratios import RateGoal, Sample, quantile, rate_verdict, table
+from bench.ratios import RateGoal, Sample, cpu_ratio, quantile, rate_verdict, table
 from bench.service import Service, open_files
+from cryptography import x509
 from toygrid import ToyGrid
 
-from pilotage.x509.keys import make_key
+from pilotage.x509.keys import key_from_der, key_to_der, make_key
 from pilotage.x509.proxies import sign_proxy
 from pilotage.x509.requests import check_request
 from pilotage_helper import VerifyOptions, verify_chain
 from pilotage_server.clock import utc_now
 from support.journey import proxy_chain
+from support.server_rig import Client
 
 KEPT, FRESH, PUT, INFO = "retrieve, kept channel", "connect, log in, retrieve", "delegate, keys ready", "ask for one"
 GET_PEER, PUT_PEER, INFO_PEER = "myproxy GET", "myproxy PUT", "myproxy INFO"
+AT_ONCE = 8
+KEPT_AT_ONCE, GET_AT_ONCE = f"retrieve, {AT_ONCE} channels at once", f"myproxy GET, {AT_ONCE} at once"
+SIGN, CHECK, VERIFY = "sign the proxy", "check the request", "verify the stored chain anew"
 GOALS = (RateGoal(KEPT, GET_PEER, 9), RateGoal(FRESH, GET_PEER, 4), RateGoal(PUT, PUT_PEER, 40))
 CLIENTS = 16
 SILENT = 1000
@@ -59,20 +66,25 @@ QUICK = Sizes(rounds=1, gets=8, puts=2, peers=2, entries=200, crowd_rounds=1, co
 
 
 class Way(msgspec.Struct, frozen=True):
-    """One operation: what must be ready before it, itself, whose processor time counts, how often in a round."""
+    """One operation: what must be ready before it, itself, whose processor time counts, how often, how many at once."""
 
     name: str
     prepare: Callable[[], object]
     work: Callable[[object], object]
     cpu_seconds: Callable[[], float]
     times: int
+    at_once: int = 1
 
     def sample(self) -> Sample:
         """Do it as often as a round wants; return the mean wall time, and the server's mean CPU time."""
         ready = [self.prepare() for _ in range(self.times)]
         cpu, began = self.cpu_seconds(), time.perf_counter()
-        for one in ready:
-            self.work(one)
+        if self.at_once == 1:
+            for one in ready:
+                self.work(one)
+        else:
+            with ThreadPoolExecutor(self.at_once) as pool:
+                list(pool.map(self.work, ready))
         wall = time.perf_counter() - began
         return Sample(wall * 1000 / self.times, (self.cpu_seconds() - cpu) * 1000 / self.times)
 
@@ -84,12 +96,23 @@ def ways(service: Service, peer: MyProxy, sizes: Sizes) -> list[Way]:
         return Way(name, lambda: None, lambda _: work(), clock, times)
 
     ours = service.cpu_seconds
+    free: SimpleQueue[Client] = SimpleQueue()
+    for _ in range(AT_ONCE):
+        free.put(service.client(service.pilot_identity))
+
+    def kept(request: object) -> None:
+        client = free.get()
+        client.credentials.RetrieveCredential(request)  # type: ignore[arg-type]
+        free.put(client)
+
     return [
         Way(KEPT, service.token, service.get_kept, ours, sizes.gets),  # type: ignore[arg-type]
         Way(FRESH, service.token, service.get_fresh, ours, max(1, sizes.gets // 2)),  # type: ignore[arg-type]
+        Way(KEPT_AT_ONCE, service.token, kept, ours, sizes.gets * 2, AT_ONCE),
         plain(PUT, service.put, ours, sizes.puts),
         plain(INFO, service.info, ours, sizes.gets),
         plain(GET_PEER, peer.get, peer.cpu_seconds, sizes.peers * 3),
+        Way(GET_AT_ONCE, lambda: None, lambda _: peer.get(), peer.cpu_seconds, sizes.peers * 4, AT_ONCE),
         plain(PUT_PEER, peer.put, peer.cpu_seconds, sizes.peers),
         plain(INFO_PEER, peer.info, peer.cpu_seconds, sizes.peers),
     ]
@@ -109,17 +132,23 @@ def compare(service: Service, peer: MyProxy, sizes: Sizes) -> dict[str, list[Sam
 
 
 def floors(service: Service, rounds: int) -> dict[str, float]:
-    """Return the CPU milliseconds of the bare operations of one retrieval, in this process."""
+    """Return the CPU milliseconds of the bare operations of one retrieval, in this process.
+
+    The chain is as long as the stored one, and its key is loaded each time, because the service keeps none.
+    """
     identity, hour = service.owner_identity, datetime.timedelta(hours=1)
-    public = check_request(service.request)
+    public, key = check_request(service.request), make_key()
     options = VerifyOptions(service.grid.ca_dir, service.grid.voms_dir)
-    stored = proxy_chain(identity, make_key().public_key())
+    stored, secret = proxy_chain(identity, key.public_key()), key_to_der(key)
+    chain = [x509.load_der_x509_certificate(certificate) for certificate in stored]
+
+    def sign() -> None:
+        sign_proxy(chain, key_from_der(secret), public, lifetime=hour, now=utc_now())
+
     operations: dict[str, Callable[[], object]] = {
-        "sign the proxy": functools.partial(
-            sign_proxy, identity.chain, identity.key, public, lifetime=hour, now=utc_now()
-        ),
-        "check the request": functools.partial(check_request, service.request),
-        "verify the stored chain": functools.partial(verify_chain, stored, options),
+        SIGN: sign,
+        CHECK: functools.partial(check_request, service.request),
+        VERIFY: functools.partial(verify_chain, stored, options),
     }
     found = {}
     for name, work in operations.items():
@@ -236,10 +265,13 @@ def report(folder: Path, sizes: Sizes) -> None:
         finally:
             peer.close()
         tell([table(times, [GET_PEER]), "", *rates(times), "", *(rate_verdict(times, goal) for goal in GOALS)])
+        busy = cpu_ratio(times, GET_AT_ONCE, KEPT_AT_ONCE)
+        tell([f"no goal: {KEPT_AT_ONCE} is {busy:.1f} x the rate of {GET_AT_ONCE}"])
         bare = floors(service, sizes.gets)
         kept = statistics.mean(sample.cpu for sample in times[KEPT])
         words = ", ".join(f"{name} {cost:.2f}" for name, cost in bare.items())
-        tell([f"floor: {words} ms; {KEPT} is {kept / sum(bare.values()):.1f} x their sum"])
+        signing = kept / (bare[SIGN] + bare[CHECK])
+        tell([f"floor: {words} ms; {KEPT} is {signing:.1f} x the first two, {kept / sum(bare.values()):.1f} x all"])
         tell(crowds(service, sizes))
         tell(growth(service, sizes))
     finally:

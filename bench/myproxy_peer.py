@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -66,7 +67,7 @@ class MyProxy:
 
     def get(self, name: str = "peer") -> None:
         """Let it delegate to the pilot, for a request that was made before: the client makes no key."""
-        files = ("-Q", str(self._request), "-o", str(self._folder / "out"))
+        files = ("-Q", str(self._request), "-o", str(self._folder / f"out-{threading.get_ident()}"))
         self._run(self._pilot, "myproxy-logon", "-l", name, "-n", *files)
 
     def info(self, name: str = "peer") -> None:
