@@ -15,10 +15,8 @@ from pilotage.x509.pool import KeyPool
 from pilotage_server import config as configuration
 from pilotage_server import keys as key_files
 from pilotage_server import metrics
-from pilotage_server.auth.challenge import Challenges
 from pilotage_server.auth.login import LoginDesk
 from pilotage_server.auth.mutual import Peers
-from pilotage_server.auth.sessions import Sessions
 from pilotage_server.clock import Clock, utc_now
 from pilotage_server.config import Config
 from pilotage_server.credentials.anchor import FILE as ANCHOR
@@ -28,7 +26,6 @@ from pilotage_server.credentials.issuing import ProxyIssuer
 from pilotage_server.credentials.keeper import CredentialKeeper
 from pilotage_server.credentials.ledger import Ledger
 from pilotage_server.credentials.links import Links
-from pilotage_server.credentials.sealing import Sealer
 from pilotage_server.credentials.service_keys import ServiceKeys
 from pilotage_server.exposition import Census, Exposition, Files
 from pilotage_server.gateway.gateway import Gateway
@@ -36,15 +33,13 @@ from pilotage_server.gateway.tls import Context
 from pilotage_server.jobs import (
     CredentialDesk,
     JobDesk,
-    KeyWrap,
     LeaseProxies,
     LogStore,
     Notices,
     PilotDesk,
     SandboxStore,
 )
-from pilotage_server.jobs.rewrapping import rewrap
-from pilotage_server.jobs.wrapping import key_id
+from pilotage_server.key_ring import KeyRing
 from pilotage_server.logs import fault
 from pilotage_server.rpc.admin_service import AdminServicer
 from pilotage_server.rpc.auth_service import AuthServicer
@@ -57,7 +52,6 @@ from pilotage_server.rpc.server import RpcServer, Servicers, service_names
 from pilotage_server.rpc.tls import Certificates
 from pilotage_server.store import logins
 from pilotage_server.store.database import Database
-from pilotage_server.tokens import public_id
 from pilotage_server.verifier import Verifier
 
 log = structlog.get_logger("pilotage.server")
@@ -102,23 +96,18 @@ class App:
         self._tasks: list[asyncio.Task[None]] = []
         configuration.check_files(config)
         prepare_state(config)
-        self._key_folder = config.server.state_dir / "keys"
-        self._keys_seen = key_files.seen(self._key_folder)
-        self._keys = key_files.load(self._key_folder, service=config.pkcs11 is None)
         self._reloading: asyncio.Task[bool] | None = None
         self._rewrapping: asyncio.Task[None] | None = None
-        self._taking_up = asyncio.Lock()
         self._certificates = Certificates(config.server)
         with contextlib.ExitStack() as undo:
             self._build(undo)
             undo.pop_all()
 
     def _build(self, undo: contextlib.ExitStack) -> None:
-        config, clock, keys = self.config, self.clock, self._keys
+        config, clock = self.config, self.clock
         state, audience = config.server.state_dir, config.server.audience
-        self._services = ServiceKeys(config.pkcs11)
-        undo.callback(self._services.close)
-        self._sealing = self._services.all(keys)
+        ring = self._ring = KeyRing(config, clock)
+        undo.callback(ring.close)
         self._databases = {kind: Database.open(state / name, kind) for kind, name in DATABASES.items()}
         jobs, credentials = self._databases["jobs"], self._databases["credentials"]
         self._verifier = Verifier(config.server.ca_dir, config.server.voms_dir, clock)
@@ -127,10 +116,8 @@ class App:
         undo.callback(self._pool.close)
         policy = config.policy()
         retrieval = config.retrieval_policy()
-        sealer = self._sealer = Sealer(self._sealing[0], self._sealing[1:])
-        self._token_keys = keys.token_keys()
         max_lifetime = configuration.span(config.credentials.max_lifetime_seconds)
-        self._ledger = Ledger(credentials, AnchorFile(state / ANCHOR), self._token_keys, config.abuse, clock)
+        self._ledger = Ledger(credentials, AnchorFile(state / ANCHOR), ring.tokens, config.abuse, clock)
         self._bans = Bans(credentials, self._ledger, config.abuse, clock)
         self._links = Links(credentials, self._ledger, clock)
         self._keeper = CredentialKeeper(
@@ -139,7 +126,7 @@ class App:
             self._bans,
             self._links,
             self._verifier,
-            sealer,
+            ring.sealer,
             self._pool,
             clock,
             max_lifetime,
@@ -147,12 +134,11 @@ class App:
         )
         self._notices = Notices()
         logs = LogStore(state / "logs", config.limits)
-        wrapping = self._wrapping = KeyWrap(keys.wrap, [old.key for old in keys.old_wraps])
-        job_desk = JobDesk(jobs, self._keeper, logs, wrapping, self._notices, config.limits, clock)
+        job_desk = JobDesk(jobs, self._keeper, logs, ring.wrapping, self._notices, config.limits, clock)
         self._pilot_desk = PilotDesk(
-            jobs, logs, wrapping, self._token_keys, self._notices, config.limits, config.leases, retrieval, clock
+            jobs, logs, ring.wrapping, ring.tokens, self._notices, config.limits, config.leases, retrieval, clock
         )
-        self._credential_desk = CredentialDesk(jobs, self._keeper, wrapping, self._notices, config.limits, clock)
+        self._credential_desk = CredentialDesk(jobs, self._keeper, ring.wrapping, self._notices, config.limits, clock)
         self._keeper.tell(self._credential_desk.look)
         book = LeaseProxies(jobs, self._notices, clock)
         sandboxes = SandboxStore(jobs, state / "sandboxes", config.limits, clock, self._keeper.names)
@@ -161,10 +147,10 @@ class App:
             self._ledger,
             self._bans,
             self._verifier,
-            sealer,
+            ring.sealer,
             self._pilot_desk,
             book,
-            self._token_keys,
+            ring.tokens,
             clock,
             retrieval,
             config.abuse,
@@ -179,7 +165,7 @@ class App:
                 self._bans,
                 config.abuse,
                 self._verifier,
-                sealer,
+                ring.sealer,
                 self._pool,
                 clock,
                 policy,
@@ -189,9 +175,7 @@ class App:
                 max_lifetime,
             )
             undo.callback(self._gateway.close)
-        sessions = self._sessions = Sessions(keys.session, audience, keys.old_sessions)
-        self._challenges = Challenges(keys.challenge, audience, keys.old_challenges)
-        desk = LoginDesk(self._challenges, sessions, self._verifier, credentials, audience, clock)
+        desk = LoginDesk(ring.challenges, ring.sessions, self._verifier, credentials, audience, clock)
         self._health = Health(self._databases, service_names())
         servicers = Servicers(
             auth=AuthServicer(desk, policy),
@@ -201,12 +185,12 @@ class App:
             admin=AdminServicer(self._ledger, self._bans),
             health=self._health,
         )
-        guard = Guard(policy, sessions, Peers(self._verifier, clock), self._bans, self._ledger, clock)
+        guard = Guard(policy, ring.sessions, Peers(self._verifier, clock), self._bans, self._ledger, clock)
         self._server = RpcServer(guard, servicers, self._certificates)
 
     async def start(self) -> None:
         """Open the ports and serve; on return the health service says SERVING."""
-        await self._ledger.begin(self.config.policy_text(), self._key_ids())
+        await self._ledger.begin(self.config.policy_text(), self._ring.ids())
         await self._bans.load()
         await self._links.load()
         await self._pilot_desk.start()
@@ -255,7 +239,7 @@ class App:
             log.error("the audit is not anchored", reason=error.reason.name, why=error.message)
         for database in self._databases.values():
             await database.close()
-        self._services.close()
+        self._ring.close()
         await asyncio.to_thread(self._pool.close)
         log.info("stopped")
 
@@ -277,42 +261,14 @@ class App:
 
     async def take_up_keys(self) -> None:
         """Use the keys that are in the folder now, if they are others; keys that are unusable leave all as it was."""
-        async with self._taking_up:
-            await self._take_up_keys()
-
-    async def _take_up_keys(self) -> None:
-        found = key_files.seen(self._key_folder)
-        keys, sealing = self._keys, self._sealing
-        if found != self._keys_seen:
-            keys = key_files.load(self._key_folder, service=self.config.pkcs11 is None)
-            if key_files.retire_late(self._key_folder, self._keys, self.clock()):
-                found = key_files.seen(self._key_folder)
-                keys = key_files.load(self._key_folder, service=self.config.pkcs11 is None)
-        if self.config.pkcs11 is not None or found != self._keys_seen:
-            sealing = await asyncio.to_thread(self._services.all, keys)
-        if found == self._keys_seen and [key.key_id for key in sealing] == [key.key_id for key in self._sealing]:
-            return
-        self._sealer.replace(sealing[0], sealing[1:])
-        self._token_keys.replace(keys.token, keys.old_tokens)
-        self._sessions.replace(keys.session, keys.old_sessions)
-        self._challenges.replace(keys.challenge, keys.old_challenges)
-        self._wrapping.replace(keys.wrap, [old.key for old in keys.old_wraps])
-        self._keys, self._keys_seen, self._sealing = keys, found, sealing
-        await self._ledger.keys_changed(self._key_ids())
-        log.info("keys taken up", **self._key_ids())
-        self._begin_rewrapping()
-
-    def _key_ids(self) -> dict[str, str]:
-        return {
-            "service": self._sealing[0].key_id.hex(),
-            "signing": public_id(self._keys.token.public_key()),
-            "session": public_id(self._keys.session.public_key()),
-            "wrap": key_id(self._keys.wrap).hex(),
-        }
+        if await self._ring.take_up():
+            await self._ledger.keys_changed(self._ring.ids())
+            log.info("keys taken up", **self._ring.ids())
+            self._begin_rewrapping()
 
     def _begin_rewrapping(self) -> None:
         """Have what old wrapping keys wrapped wrapped anew, beside everything else."""
-        if self._keys.old_wraps and (self._rewrapping is None or self._rewrapping.done()):
+        if self._ring.has_old_wraps and (self._rewrapping is None or self._rewrapping.done()):
             self._rewrapping = asyncio.create_task(self._rewrap(), name="rewrapping")
 
     async def _rewrap(self) -> None:
@@ -324,19 +280,15 @@ class App:
 
     async def rewrap(self) -> None:
         """Wrap every retrieval key with the present key, then destroy those before, which open nothing any more."""
-        while old := self._keys.old_wraps:
-            found = await rewrap(self._databases["jobs"], self._wrapping)
-            # A key that was taken up meanwhile, or rotated away and not seen yet, is none of these.
-            for wrap in old:
-                key_files.destroy(self._key_folder / wrap.name)
-            log.info("retrieval keys wrapped anew", count=found.done, lost=found.lost, old_keys=len(old))
+        while self._ring.has_old_wraps:
+            await self._ring.rewrap(self._databases["jobs"])
             await self.take_up_keys()
 
     async def prune(self) -> None:
         """Forget what is too old to matter, and take up renewed certificates and rotated keys."""
         if await self._reload():
             self._begin_rewrapping()
-            key_files.forget_retired(self._key_folder, self.clock())
+            self._ring.forget_retired()
         now = self.clock()
         await self._databases["credentials"].write(lambda connection: logins.prune_challenges(connection, now))
         await self._keeper.prune()
