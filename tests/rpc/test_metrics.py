@@ -174,6 +174,41 @@ def rig_rows(rig: Rig) -> int:
     )
 
 
+@pytest.mark.parametrize(
+    "expected", [Reason.TOKEN_USED, Reason.TOKEN_FOREIGN, Reason.TOKEN_EXPIRED, Reason.TOKEN_INVALID]
+)
+def test_a_bad_token_is_counted_by_what_is_wrong_with_it(
+    scrape: Callable[[], Scrape],
+    rig: Rig,
+    pilot: Client,
+    lease: tuple[str, pilot_pb2.Lease],
+    other_pilot_proxy: Path,
+    expected: Reason,
+) -> None:
+    request, caller = retrieve_request(lease[1]), pilot
+    if expected is Reason.TOKEN_USED:
+        pilot.credentials.RetrieveCredential(request)
+    elif expected is Reason.TOKEN_FOREIGN:
+        caller = rig.client(other_pilot_proxy)
+    elif expected is Reason.TOKEN_EXPIRED:
+        rig.clock.turn(301)
+    else:
+        request.credential_token = request.credential_token[:-8] + "AAAAAAAA"
+    before = scrape()
+    assert reason(caller.credentials.RetrieveCredential, request) is expected
+    after = scrape()
+    for name, labels in (
+        ("pilotage_strikes_total", {}),
+        ("pilotage_acts_total", {"act": "retrieval refused"}),
+        ("pilotage_rpc_calls_total", {"method": "RetrieveCredential", "outcome": "refused"}),
+    ):
+        wanted = labels | {"reason": expected.name}
+        assert after.value(name, **wanted) - before.value(name, **wanted) == 1, name
+    # The same code in reply, log and audit.
+    assert f'"reason": "{expected.name}"' in rig.log_text
+    assert f'"reason": "{expected.name}"' in (rig.state / "audit.jsonl").read_text()
+
+
 def test_logins_that_are_refused_are_counted_by_reason(scrape: Callable[[], Scrape], rig: Rig) -> None:
     before = scrape()
     stranger, algorithm = rig.client(None), auth_pb2.SIGNATURE_ALGORITHM_ECDSA_SHA256
