@@ -134,6 +134,7 @@ ffi.cdef("""
         unsigned require_crl;
         unsigned refuse_limited;
         unsigned accept_old;
+        unsigned no_new_privs;
         unsigned log_only;
         unsigned cgroup;
         unsigned namespaces;

@@ -13,7 +13,7 @@ struct pil_map_config options;
 struct pil_map_request request;
 struct pil_mapping result;
 int database_error;
-static char root[64], kept[16][128];
+static char root[64], kept[128][128];
 
 int
 getpwnam_r(const char *name, struct passwd *pw, char *buf, size_t size,
@@ -24,16 +24,23 @@ getpwnam_r(const char *name, struct passwd *pw, char *buf, size_t size,
 	*found = NULL;
 	if (database_error != 0)
 		return database_error;
-	if (size < 100)
+	if (size < 20000)
 		return ERANGE;
-	if (strncmp(name, "demo", 4) != 0)
-		return 0;
 	memset(pw, 0, sizeof(*pw));
-	(void)strcpy(buf, name);
+	/* This database ignores case, as some do. */
+	(void)strcpy(buf, strcmp(name, "Upper") == 0 ? "upper" : name);
 	pw->pw_name = buf;
 	pw->pw_dir = home;
 	pw->pw_gid = 5000;
-	pw->pw_uid = 20000 + (uid_t)atoi(name + 4);
+	if (strncmp(name, "demo", 4) == 0 || strcmp(name, "Upper") == 0)
+		pw->pw_uid = 20000 + (uid_t)atoi(name + 4);
+	else if (strncmp(name, "uid", 3) == 0)
+		pw->pw_uid = (uid_t)strtoul(name + 3, NULL, 10);
+	else if (strncmp(name, "gid", 3) == 0) {
+		pw->pw_uid = 20000;
+		pw->pw_gid = (gid_t)strtoul(name + 3, NULL, 10);
+	} else
+		return 0;
 	*found = pw;
 	return 0;
 }
@@ -51,7 +58,6 @@ getgrnam_r(const char *name, struct group *gr, char *buf, size_t size,
 		return 0;
 	memset(gr, 0, sizeof(*gr));
 	(void)strcpy(buf, name);
-	/* This database ignores case, as some do. */
 	(void)memcpy(buf, "group", 5);
 	gr->gr_name = buf;
 	gr->gr_gid = (gid_t)strtoul(name + 5, NULL, 10);
@@ -62,13 +68,16 @@ getgrnam_r(const char *name, struct group *gr, char *buf, size_t size,
 int
 getgrouplist(const char *user, gid_t group, gid_t *groups, int *n)
 {
-	(void)user;
-	if (*n < 2)
+	int i, want = strcmp(user, "demo98") == 0 ? *n + 1 : 2;
+
+	if (want > *n)
 		return -1;
-	groups[0] = group;
-	groups[1] = 6000;
-	*n = 2;
-	return 2;
+	for (i = 0; i < want; i++)
+		groups[i] = i == 0 ? group : 6000;
+	if (strcmp(user, "demo97") == 0)
+		groups[1] = 0;
+	*n = want;
+	return want;
 }
 
 const char *
@@ -85,14 +94,22 @@ at(const char *name)
 }
 
 void
+write_bytes(const char *name, const char *bytes, size_t len)
+{
+	char path[sizeof(kept[0])];
+	int fd;
+
+	(void)snprintf(path, sizeof(path), "%s/%s", root, name);
+	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0644);
+	assert_true(fd != -1);
+	assert_int_equal(write(fd, bytes, len), (ssize_t)len);
+	(void)close(fd);
+}
+
+void
 write_file(const char *name, const char *text)
 {
-	int fd = open(at(name), O_WRONLY | O_CREAT | O_TRUNC, 0644);
-	size_t len = strlen(text);
-
-	assert_true(fd != -1);
-	assert_int_equal(write(fd, text, len), (ssize_t)len);
-	(void)close(fd);
+	write_bytes(name, text, strlen(text));
 }
 
 void

@@ -2,7 +2,11 @@
  * A user database and files of a test's own: mapping.c replaces getpwnam_r,
  * getgrnam_r and getgrouplist of the C library.
  *
- *	demoN		uid 20000 + N, groups 5000 and 6000
+ *	demoN		uid 20000 + N, groups 5000 and 6000; demo97 is in root's
+ *			group, too, and demo98 in more than fit
+ *	uidN		uid N
+ *	gidN		uid 20000, group N
+ *	Upper		is answered as "upper"
  *	groupN		gid N
  *	anything else	is not there
  */
@@ -31,6 +35,7 @@ int		 tear_down(void **state);
 /* The path of a file of this test, as long as the test. */
 const char	*at(const char *name);
 void		 write_file(const char *name, const char *text);
+void		 write_bytes(const char *name, const char *bytes, size_t len);
 
 /* The owner: a DN, and the FQANs with blanks between. */
 void		 is_owner(const char *dn, const char *fqans);

@@ -1,104 +1,17 @@
 /*
- * Map files, bans, accounts and pool leases, on files of our own and a user
- * database of our own: getpwnam_r and getgrouplist below replace the C library's.
+ * Map files, bans, accounts and pool leases, on files and a user database of
+ * their own (mapping.h).
  */
 #include <sys/stat.h>
 #include <sys/wait.h>
 
 #include <errno.h>
-#include <fcntl.h>
-#include <grp.h>
-#include <pwd.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-
 #include "map/leasename.h"
-#include "map/map.h"
 #include "map/note.h"
-
-static char root[64], map_path[128], ban_path[128], pool_path[128];
-static int broken_database;
-
-/* demo1 ... demo99 exist; some names are odd on purpose. */
-int
-getpwnam_r(const char *name, struct passwd *pw, char *buf, size_t size,
-    struct passwd **found)
-{
-	static char home[] = "/home/x";
-
-	*found = NULL;
-	if (broken_database != 0)
-		return broken_database;
-	if (size < 20000)
-		return ERANGE;
-	memset(pw, 0, sizeof(*pw));
-	pw->pw_dir = home;
-	pw->pw_gid = 5000;
-	if (strcmp(name, "Upper") == 0)
-		(void)strcpy(buf, "upper");
-	else
-		(void)strcpy(buf, name);
-	pw->pw_name = buf;
-	if (strncmp(name, "demo", 4) == 0 || strcmp(name, "Upper") == 0)
-		pw->pw_uid = 20000 + (uid_t)atoi(name + 4);
-	else if (strncmp(name, "uid", 3) == 0)
-		pw->pw_uid = (uid_t)strtoul(name + 3, NULL, 10);
-	else if (strncmp(name, "gid", 3) == 0) {
-		pw->pw_uid = 20000;
-		pw->pw_gid = (gid_t)strtoul(name + 3, NULL, 10);
-	} else
-		return 0;
-	*found = pw;
-	return 0;
-}
-
-int
-getgrouplist(const char *user, gid_t group, gid_t *groups, int *n)
-{
-	int i, want = strcmp(user, "demo98") == 0 ? *n + 1 : 2;
-
-	if (want > *n)
-		return -1;
-	for (i = 0; i < want; i++)
-		groups[i] = i == 0 ? group : 6000;
-	if (strcmp(user, "demo97") == 0)
-		groups[1] = 0;
-	*n = want;
-	return want;
-}
-
-static const char *
-at(const char *name)
-{
-	static char paths[4][128];
-	static int turn;
-
-	turn = (turn + 1) % 4;
-	(void)snprintf(paths[turn], sizeof(paths[0]), "%s/%s", root, name);
-	return paths[turn];
-}
-
-static void
-write_file(const char *name, const char *text, size_t len)
-{
-	int fd = open(at(name), O_WRONLY | O_CREAT | O_TRUNC, 0644);
-
-	assert_true(fd != -1);
-	assert_int_equal(write(fd, text, len), (ssize_t)len);
-	(void)close(fd);
-}
-
-static struct pil_mapping result;
-static struct pil_map_config options;
-static struct pil_map_request request;
+#include "mapping.h"
 
 static enum pil_reason
 map_text(const char *text, size_t len, const char *dn, const char *first,
@@ -112,7 +25,7 @@ map_text(const char *text, size_t len, const char *dn, const char *first,
 		(void)strcpy(who->fqan[who->fqan_count++], first);
 	if (second != NULL)
 		(void)strcpy(who->fqan[who->fqan_count++], second);
-	write_file("map", text, len);
+	write_bytes("map", text, len);
 	free(options.policy_words);
 	assert_null(pil_map_config_judge(&options));
 	return pil_map(&options, &request, &result);
@@ -124,36 +37,14 @@ map(const char *text, const char *dn, const char *first, const char *second)
 	return map_text(text, strlen(text), dn, first, second);
 }
 
+/* And a gridmapdir; the verifier's account is none of the pool. */
 static int
-set_up(void **state)
+set_up_pool(void **state)
 {
-	(void)state;
-	(void)strcpy(root, "/tmp/pilotage-map-XXXXXX");
-	memset(&options, 0, sizeof(options));
-	options.any_owner = 1;
-	if (pil_map_request_init(&request) == -1)
+	if (set_up(state) == -1)
 		return -1;
-	request.min_uid = request.min_gid = 1000;
-	request.caller = 20050;
-	broken_database = 0;
-	if (mkdtemp(root) == NULL)
-		return -1;
-	(void)strcpy(map_path, at("map"));
-	options.grid_mapfile = map_path;
-	(void)strcpy(ban_path, at("ban"));
-	(void)strcpy(pool_path, at("pool"));
-	return mkdir(pool_path, 0755);
-}
-
-static int
-tear_down(void **state)
-{
-	char command[128];
-
-	(void)state;
-	free(options.policy_words);
-	(void)snprintf(command, sizeof(command), "rm -rf %s", root);
-	return system(command);
+	request.verifier_uid = 19999;
+	return mkdir(at("pool"), 0755);
 }
 
 static void
@@ -214,22 +105,22 @@ bans_come_first(void **state)
 	static const char text[] = "/vo demo1\n";
 
 	(void)state;
-	options.ban_file = ban_path;
+	options.ban_file = at("ban");
 	assert_int_equal(map(text, "/O=Grid/CN=a", "/vo", NULL),
 	    PIL_MAP_FILE_UNUSABLE);
-	write_file("ban", "/x\n", 3);
+	write_file("ban", "/x\n");
 	assert_int_equal(map(text, "/O=Grid/CN=a", "/vo", NULL), PIL_OK);
-	write_file("ban", "\"/O=Grid/CN=a\"\n", 15);
+	write_file("ban", "\"/O=Grid/CN=a\"\n");
 	assert_int_equal(map(text, "/O=Grid/CN=a", "/vo", NULL),
 	    PIL_OWNER_BANNED);
 	/* A star crosses slashes in a ban. */
-	write_file("ban", "\"/O=Grid/*\"\n", 12);
+	write_file("ban", "\"/O=Grid/*\"\n");
 	assert_int_equal(map(text, "/O=Grid/OU=x/CN=a", "/vo", NULL),
 	    PIL_OWNER_BANNED);
-	write_file("ban", "/vo/*\n", 6);
+	write_file("ban", "/vo/*\n");
 	assert_int_equal(map(text, "/O=Grid/CN=a", "/vo", "/vo/Role=x"),
 	    PIL_OWNER_BANNED);
-	write_file("ban", "broken\n", 7);
+	write_file("ban", "broken\n");
 	assert_int_equal(map(text, "/O=Grid/CN=a", "/vo", NULL),
 	    PIL_MAP_FILE_MALFORMED);
 }
@@ -265,10 +156,10 @@ accounts_that_run_nothing_are_refused(void **state)
 		if (map(text, "/O=x", "/vo", NULL) != cases[i].reason)
 			fail_msg("%s: %s", cases[i].account, result.detail);
 	}
-	broken_database = EIO;
+	database_error = EIO;
 	assert_int_equal(map("/vo demo1\n", "/O=x", "/vo", NULL),
 	    PIL_ACCOUNT_LOOKUP);
-	broken_database = ENOENT;
+	database_error = ENOENT;
 	assert_int_equal(map("/vo demo1\n", "/O=x", "/vo", NULL),
 	    PIL_ACCOUNT_UNKNOWN);
 }
@@ -287,12 +178,12 @@ a_pool_account_is_leased_once_and_found_again(void **state)
 	static const char text[] = "/vo .demo\n\"/O=Grid/CN=d\" .demo\n";
 
 	(void)state;
-	options.gridmapdir = pool_path;
+	options.gridmapdir = at("pool");
 	assert_int_equal(map(text, "/O=a", "/vo", NULL), PIL_POOL_EXHAUSTED);
-	write_file("pool/demo10", "", 0);
-	write_file("pool/demo9", "", 0);
-	write_file("pool/demox", "", 0);
-	write_file("pool/other1", "", 0);
+	write_file("pool/demo10", "");
+	write_file("pool/demo9", "");
+	write_file("pool/demox", "");
+	write_file("pool/other1", "");
 	request.flags = PIL_M_DRY_RUN;
 	assert_int_equal(map(text, "/O=a", "/vo", NULL), PIL_OK);
 	assert_int_equal(links("pool/demo9"), 1);
@@ -316,9 +207,9 @@ leases_that_contradict_are_refused(void **state)
 	static const char text[] = "/vo .demo\n";
 
 	(void)state;
-	options.gridmapdir = pool_path;
-	write_file("pool/other1", "", 0);
-	write_file("pool/demo1", "", 0);
+	options.gridmapdir = at("pool");
+	write_file("pool/other1", "");
+	write_file("pool/demo1", "");
 	assert_int_equal(link(at("pool/other1"), at("pool/%2f%4f%3da:demo")),
 	    0);
 	assert_int_equal(map(text, "/O=a", "/vo", NULL),
@@ -330,12 +221,12 @@ leases_that_contradict_are_refused(void **state)
 	assert_int_equal(symlink("demo1", at("pool/%2f%4f%3dc:demo")), 0);
 	assert_int_equal(map(text, "/O=c", "/vo", NULL), PIL_POOL_UNUSABLE);
 	/* An orphan is removed and leased anew. */
-	write_file("pool/%2f%4f%3dd:demo", "", 0);
+	write_file("pool/%2f%4f%3dd:demo", "");
 	assert_int_equal(map(text, "/O=d", "/vo", NULL), PIL_OK);
 	assert_string_equal(result.account, "demo1");
 	assert_int_equal(links("pool/demo1"), 2);
 	/* An account that is not there is refused, and nothing is leased. */
-	write_file("pool/none1", "", 0);
+	write_file("pool/none1", "");
 	assert_int_equal(map("/vo .none\n", "/O=e", "/vo", NULL),
 	    PIL_ACCOUNT_UNKNOWN);
 	assert_int_equal(links("pool/none1"), 1);
@@ -359,13 +250,13 @@ a_note_that_lies_costs_time_and_nothing_else(void **state)
 	size_t i;
 
 	(void)state;
-	options.gridmapdir = pool_path;
-	write_file("pool/demo1", "", 0);
-	write_file("pool/demo2", "", 0);
+	options.gridmapdir = at("pool");
+	write_file("pool/demo1", "");
+	write_file("pool/demo2", "");
 	assert_int_equal(map(text, "/O=a", "/vo", NULL), PIL_OK);
 	assert_string_equal(result.account, "demo1");
 	for (i = 0; i < sizeof(lies) / sizeof(lies[0]); i++) {
-		write_file("pool/demo1", lies[i], strlen(lies[i]));
+		write_file("pool/demo1", lies[i]);
 		/* Another's name in it refuses; it never leads elsewhere. */
 		if (map(text, "/O=a", "/vo", NULL) != PIL_OK)
 			assert_int_equal(i, 5);
@@ -373,7 +264,7 @@ a_note_that_lies_costs_time_and_nothing_else(void **state)
 			assert_string_equal(result.account, "demo1");
 	}
 	memset(big, 'x', sizeof(big));
-	write_file("pool/demo1", big, sizeof(big));
+	write_bytes("pool/demo1", big, sizeof(big));
 	assert_int_equal(map(text, "/O=a", "/vo", NULL), PIL_OK);
 	assert_string_equal(result.account, "demo1");
 	/* A lease of another service's has none, and is found all the same. */
@@ -391,20 +282,20 @@ a_list_of_free_accounts_that_lies_costs_time_and_nothing_else(void **state)
 	int i;
 
 	(void)state;
-	options.gridmapdir = pool_path;
-	write_file("pool/demo1", "", 0);
+	options.gridmapdir = at("pool");
+	write_file("pool/demo1", "");
 	assert_int_equal(map(text, "/O=a", "/vo", NULL), PIL_OK);
 	/* demo1 is taken, demo7 is not there, demo3 is a directory. */
 	assert_int_equal(mkdir(at("pool/demo3"), 0755), 0);
-	write_file("pool/.pilotage.free", lies, sizeof(lies) - 1);
+	write_file("pool/.pilotage.free", lies);
 	assert_int_equal(map(text, "/O=b", "/vo", NULL), PIL_POOL_EXHAUSTED);
-	write_file("pool/demo9", "", 0);
+	write_file("pool/demo9", "");
 	assert_int_equal(map(text, "/O=b", "/vo", NULL), PIL_OK);
 	assert_string_equal(result.account, "demo9");
 	/* More than the list holds, and two pools: each gets what there is. */
 	for (i = 100; i < 100 + 3 * PIL_FREE_MAX; i++) {
 		(void)snprintf(name, sizeof(name), "pool/demo%d", i);
-		write_file(name, "", 0);
+		write_file(name, "");
 	}
 	for (i = 0; i < 3 * PIL_FREE_MAX; i++) {
 		(void)snprintf(name, sizeof(name), "/O=c%d", i);
@@ -423,10 +314,10 @@ two_owners_never_share_a_name_as_lcmaps_writes_it(void **state)
 	static const char text[] = "/vo .demo\n";
 
 	(void)state;
-	options.gridmapdir = pool_path;
+	options.gridmapdir = at("pool");
 	options.lease_names = PIL_LEASES_LCMAPS;
-	write_file("pool/demo1", "", 0);
-	write_file("pool/demo2", "", 0);
+	write_file("pool/demo1", "");
+	write_file("pool/demo2", "");
 	assert_int_equal(map(text, "/O=a/CN=Ann", "/vo", NULL), PIL_OK);
 	assert_string_equal(result.lease, "%2fo%3da%2fcn%3dann:demo");
 	assert_int_equal(map(text, "/O=a/CN=ann", "/vo", NULL),
@@ -462,12 +353,12 @@ a_crowd_of_first_visits_gets_an_account_each(void **state)
 	int i, status, good = 0;
 
 	(void)state;
-	options.gridmapdir = pool_path;
+	options.gridmapdir = at("pool");
 	for (i = 1; i <= 90; i++) {
 		(void)snprintf(name, sizeof(name), "pool/demo%d", i);
-		write_file(name, "", 0);
+		write_file(name, "");
 	}
-	write_file("map", "/vo .demo\n", 10);
+	write_file("map", "/vo .demo\n");
 	assert_null(pil_map_config_judge(&options));
 	for (i = 0; i < CROWD; i++)
 		if (fork() == 0) {
@@ -492,7 +383,8 @@ a_crowd_of_first_visits_gets_an_account_each(void **state)
 	assert_int_equal(good, 80);
 }
 
-#define TEST(f)	cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+#undef TEST
+#define TEST(f)	cmocka_unit_test_setup_teardown(f, set_up_pool, tear_down)
 
 int
 main(void)

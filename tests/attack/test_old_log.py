@@ -6,7 +6,6 @@ import os
 import pwd
 import re
 import socket
-import stat
 import subprocess
 import time
 from collections.abc import Iterator
@@ -16,6 +15,9 @@ import pytest
 
 from support import gratia_reader
 from support.helper_rig import ANALYSIS, HelperRig
+from support.log_daemon import as_pilot, devices
+
+__all__ = ["devices"]
 
 pytestmark = pytest.mark.root
 SH = os.path.realpath("/bin/sh")
@@ -183,27 +185,6 @@ def test_a_file_that_does_not_take_the_lines_refuses_the_run(rig: HelperRig, how
         if mounted:
             subprocess.run(["umount", str(small)], check=False)
         subprocess.run(["rm", "-r", str(small)], check=True)
-
-
-@pytest.fixture
-def devices(tmp_path: Path) -> Iterator[tuple[socket.socket, list[str]]]:
-    """A log daemon's socket, and the words that run a program where it is /dev/log: in a mount namespace of its own."""
-    dev = tmp_path / "dev"
-    dev.mkdir()
-    for number, name in ((3, "null"), (5, "zero"), (7, "full"), (8, "random"), (9, "urandom")):
-        os.mknod(dev / name, 0o666 | stat.S_IFCHR, os.makedev(1, number))
-        (dev / name).chmod(0o666)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
-        server.bind(str(dev / "log"))
-        (dev / "log").chmod(0o666)
-        server.settimeout(5)
-        script = f'mount --bind {dev} /dev && exec setpriv --reuid $0 --regid $1 --clear-groups "$@"'
-        yield server, ["unshare", "--mount", SH, "-c", script]
-
-
-def as_pilot(rig: HelperRig, words: list[str]) -> list[str]:
-    """The words that end in `setpriv`, with the pilot's ids."""
-    return [*words[:-1], words[-1].replace("$0", str(rig.pilot.pw_uid)).replace("$1", str(rig.pilot.pw_gid)), "sh"]
 
 
 def test_the_log_daemon_gets_them_with_the_old_names(rig: HelperRig, devices: tuple[socket.socket, list[str]]) -> None:

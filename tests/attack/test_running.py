@@ -79,7 +79,7 @@ def test_a_signal_is_128_more(rig: HelperRig, number: signal.Signals) -> None:
     assert (end["exit_code"], end["signal"]) == (-1, number)
 
 
-@pytest.mark.parametrize("name", ["TERM", "INT", "HUP", "QUIT", "USR1", "USR2"])
+@pytest.mark.parametrize("name", ["TERM", "INT", "HUP", "QUIT", "USR1", "USR2", "CONT"])
 def test_signals_are_passed_on(rig: HelperRig, name: str) -> None:
     process = started(rig, SH, "-c", f"trap 'exit 33' {name}; echo ready; while :; do sleep 0.02; done")
     process.send_signal(getattr(signal, f"SIG{name}"))

@@ -69,7 +69,7 @@ def second_caller(text: str) -> str:
 # signal
 
 
-@pytest.mark.parametrize("name", ["TERM", "INT", "HUP", "QUIT", "USR1", "USR2"])
+@pytest.mark.parametrize("name", ["TERM", "INT", "HUP", "QUIT", "USR1", "USR2", "CONT"])
 def test_a_signal_reaches_the_main_process(rig: HelperRig, name: str) -> None:
     living = Living(rig, SH, "-c", f"trap 'exit 33' {name}; echo ready; while :; do sleep 0.02; done")
     before = len(rig.audit())
@@ -274,6 +274,23 @@ def test_a_new_proxy_is_verified_like_the_first(rig: HelperRig, proxies: dict[st
         code, err = call(rig, "renew", living.id, "--proxy", path)
         assert (code, "PROXY_FILE_UNUSABLE" in err) == (201, True)
     assert seen(rig, living) == proxies["short"].read_text()
+
+
+def test_what_was_limited_stays_limited(rig: HelperRig) -> None:
+    owner = rig.owners[0]
+    made = {
+        name: rig.give(rig.grid.plain_proxy(owner, rig.prefix / "proxies" / f"renew-{name}.pem", hours=h, limited=lim))
+        for name, h, lim in (("limited", 2, True), ("limited-later", 6, True), ("full-later", 7, False))
+    }
+    with (
+        rig.mapped(f'"{owner.dn}" .{POOL}\n'),
+        rig.configured(change=lambda text: text.replace("vos = demo\n", "without_vo = yes\n")),
+    ):
+        living = waiting(rig, made["limited"])
+        code, err = call(rig, "renew", living.id, "--proxy", str(made["full-later"]))
+        assert (code, "RENEWAL_REFUSED" in err, "not limited" in err) == (203, True, True)
+        assert call(rig, "renew", living.id, "--proxy", str(made["limited-later"])) == (0, "")
+        assert seen(rig, living) == made["limited-later"].read_text()
 
 
 def test_a_proxy_without_a_vo_is_renewed_by_its_like_alone(rig: HelperRig, proxies: dict[str, Path]) -> None:

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from pilotage_helper.cli import main
-from pilotage_helper.doctor import State, worst
+from pilotage_helper.doctor import State, later, worst
 from pilotage_helper.doctor import installation as i
 from pilotage_helper.doctor import machine as m
 from pilotage_helper.doctor import trust as t
@@ -141,6 +141,32 @@ def test_accounts_are_looked_for(tmp_path: Path) -> None:
     assert found["caller no-such-caller"] is State.BROKEN
     assert found["caller daemon"] is State.WEAKER
     assert states(i.accounts(site(tmp_path, callers=())))["callers"] is State.BROKEN
+
+
+@pytest.mark.parametrize(
+    ("lists", "programs", "open_ones"),
+    [
+        ({}, {"crontab": 0o2755, "at": 0o4755}, ["crontab"]),
+        ({"cron.deny": "x\nnobody\n"}, {"crontab": 0o2755}, []),
+        ({"cron.deny": "nobod\n", "at.deny": ""}, {"crontab": 0o2755, "at": 0o4755}, ["crontab", "at"]),
+        ({"cron.allow": "root\n", "cron.deny": ""}, {"crontab": 0o2755}, []),
+        ({"at.allow": "nobody\n"}, {"at": 0o6755}, ["at"]),
+        ({}, {"crontab": 0o755}, []),
+        ({}, {}, []),
+    ],
+)
+def test_accounts_that_could_leave_jobs_for_later_are_named(
+    tmp_path: Path, lists: dict[str, str], programs: dict[str, int], open_ones: list[str]
+) -> None:
+    for name, text in lists.items():
+        (tmp_path / name).write_text(text)
+    for name, mode in programs.items():
+        (tmp_path / name).touch()
+        (tmp_path / name).chmod(mode)
+    found = later.jobs(site(tmp_path, no_new_privs=False), tmp_path, tmp_path)
+    assert found.state is (State.WEAKER if open_ones else State.OK)
+    assert [word for word in ("crontab", "at") if f"{word} is open to nobody" in found.found] == open_ones
+    assert later.jobs(site(tmp_path), tmp_path, tmp_path).state is State.OK
 
 
 @pytest.mark.parametrize(

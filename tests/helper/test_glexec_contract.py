@@ -272,7 +272,7 @@ def started(glexec: GlexecRig, script: str) -> "tuple[subprocess.Popen[bytes], i
     return process, int(process.stdout.readline())
 
 
-@pytest.mark.parametrize("name", ["TERM", "INT", "HUP", "QUIT", "USR1", "USR2"])
+@pytest.mark.parametrize("name", ["TERM", "INT", "HUP", "QUIT", "USR1", "USR2", "CONT"])
 def test_signals_reach_the_payload(glexec: GlexecRig, name: str) -> None:
     process, _ = started(glexec, f"trap 'exit 42' {name}; while :; do sleep 0.05; done")
     time.sleep(0.1)

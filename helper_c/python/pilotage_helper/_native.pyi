@@ -96,6 +96,7 @@ class CConfig(Pointer, Protocol):
     require_crl: int
     refuse_limited: int
     accept_old: int
+    no_new_privs: int
     log_only: int
     cgroup: int
     namespaces: int

@@ -54,6 +54,7 @@ class Site(msgspec.Struct, frozen=True):
     max_proxy_seconds: int = 0
     max_voms_seconds: int = 0
     accept_old: bool = False
+    no_new_privs: bool = True
 
     def verify_options(self, ca_dir: Path | None = None, voms_dir: Path | None = None) -> VerifyOptions:
         """Return what the setuid program asks of a proxy, perhaps against other directories."""
@@ -107,6 +108,7 @@ def read_site(path: Path, *, any_owner: bool) -> Site:
         max_proxy_seconds=config.max_proxy_life,
         max_voms_seconds=config.max_voms_life,
         accept_old=bool(config.accept_old),
+        no_new_privs=bool(config.no_new_privs),
         callers=tuple(
             Caller(native.string(config.callers[i].name), native.string(config.callers[i].accounts))
             for i in range(config.ncallers)

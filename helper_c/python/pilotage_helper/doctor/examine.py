@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pilotage.errors import PilotageError
-from pilotage_helper.doctor import installation, machine, trust
+from pilotage_helper.doctor import installation, later, machine, trust
 from pilotage_helper.doctor.finding import Finding, broken, ok
 from pilotage_helper.maps import check_maps
 from pilotage_helper.site import Demands, read_site
@@ -26,6 +26,7 @@ def examine(config: Path, program: Path, libexec: Path) -> Iterator[Finding]:
             installation.mode(site),
             installation.audit(site),
             *installation.accounts(site),
+            later.jobs(site),
             *trust.authorities(site),
         ]
         rest.append(trust.organisations(site))
