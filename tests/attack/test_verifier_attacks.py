@@ -236,6 +236,28 @@ def test_a_refusal_whose_bits_have_flipped_permits_nothing(rig: HelperRig) -> No
     assert {outcome.reason for outcome in done} <= {"VERIFIER_RECORD", *known}
 
 
+def test_a_permission_is_many_bits_away_from_everything_else_and_asked_for_last() -> None:
+    """Two words, each set in one place after its question is answered, and both compared before anything is done."""
+    keep = ROOT / "helper_c" / "src" / "keep"
+    found = dict(re.findall(r"#define (PERMIT_\w+)\s+(0x[0-9a-f]{8})u", (keep / "run.h").read_text()))
+    assert set(found) == {"PERMIT_OWNER", "PERMIT_ACCOUNT"}
+    values = [0, 0xFFFFFFFF, *(int(value, 16) for value in found.values())]
+    assert min((a ^ b).bit_count() for a in values for b in values if a != b) >= 12
+    uses: dict[str, list[tuple[str, str]]] = {name: [] for name in found}
+    for path in sorted(keep.glob("*.c")):
+        for name in found:
+            uses[name] += [(path.name, line.strip()) for line in path.read_text().splitlines() if name in line]
+    for name, field in (("PERMIT_OWNER", "owner_decision"), ("PERMIT_ACCOUNT", "account_decision")):
+        given, asked = uses[name]
+        assert given == ("owner.c", f"run->{field} = {name};")
+        assert asked[0] == "payload.c"
+        assert f"run->{field} == {name}" in asked[1]
+    body = (keep / "payload.c").read_text()
+    payload = body[body.index("\npayload(const struct run") : body.index("\npayload_clone(")]
+    order = [payload.index(words) for words in ("settle(run)", "PERMIT_OWNER", "rundir_enter(", "execute(run")]
+    assert order == sorted(order)
+
+
 def test_what_is_permitted_is_compared_with_one_value() -> None:
     """Default deny: no test of a reason for anything but the one constant, and no switch that falls into permission."""
     sources = [path for name in ("exec", "keep") for path in (ROOT / "helper_c" / "src" / name).glob("*.c")]

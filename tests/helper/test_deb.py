@@ -1,5 +1,6 @@
 """The Debian package of the helper: built, installed, used, removed and purged."""
 
+import json
 import os
 import pwd
 import re
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from support.helper_rig import ROOT
+from support.helper_rig import PILOT, POOL, ROOT, HelperRig
 
 pytestmark = [pytest.mark.root]
 
@@ -81,6 +82,34 @@ def test_the_package_holds_the_helper_and_nothing_that_is_active(package: Path) 
     assert sorted(conffiles) == sorted(
         name[1:] for name in listing if name.startswith("./etc/") and not name.endswith("/")
     )
+
+
+def test_a_payload_runs_by_the_packages_programs_and_nothing_of_it_outlives_the_package(
+    installed: Path, rig: HelperRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = STATE[1] / "helper.jsonl"
+    CONFIG.write_text(
+        f"[helper]\nca_dir = {rig.prefix}/grid/certificates\nvoms_dir = {rig.prefix}/grid/vomsdir\n"
+        f"verify_user = pilotage-verify\naudit_file = {log}\nsyslog = no\n\n[map]\n"
+        f"grid_mapfile = {rig.etc}/grid-mapfile\ngridmapdir = {rig.gridmapdir}\n\n"
+        f"[caller {PILOT}]\nvos = demo\naccounts = {POOL}*\n"
+    )
+    monkeypatch.setattr(rig, "program", EXEC)
+    monkeypatch.setattr(rig, "rundir", STATE[0])
+    monkeypatch.setattr(rig, "log", log)
+    done = rig.run("/usr/bin/id", "-un")
+    assert (done.code, done.err, done.out.strip() in rig.pools) == (0, "", True)
+    assert [json.loads(line)["event"] for line in log.read_text().splitlines()] == ["START", "END"]
+    living = rig.start(["run", "--proxy", str(rig.proxy()), "--", "/usr/bin/sleep", "60"])
+    assert rig.wait(lambda: len(list((STATE[0] / "jobs").glob("*/control"))) == 1)
+    (name,) = [path.name for path in (STATE[0] / "jobs").iterdir()]
+    assert rig.wait(lambda: len(rig.processes()) > 0)
+    assert rig.start(["signal", name, "TERM"]).wait(20) == 0
+    assert living.wait(20) == 128 + 15
+    assert (rig.processes(), rig.left()) == ([], [])
+    run("dpkg", "--purge", "pilotage-helper")
+    assert not [path for path in (*STATE[:2], EXEC, Path("/usr/libexec/pilotage")) if path.exists()]
+    assert not has_account()
 
 
 def test_an_installed_package_works_and_purges_cleanly(installed: Path) -> None:

@@ -49,6 +49,7 @@ owner_identify(struct run *run)
 	reason = bounds_owner(run->caller, &run->record.who, detail);
 	if (reason != PIL_OK)
 		refuse(run, reason, "%s", detail);
+	run->owner_decision = PERMIT_OWNER;
 	if (run->source.len == 0)
 		return;
 	ask(run, &run->source, &second);
@@ -90,6 +91,7 @@ owner_map(struct run *run)
 
 	if ((reason = mapper_ask(run, detail)) != PIL_OK)
 		refuse(run, reason, "%s", detail);
+	run->account_decision = PERMIT_ACCOUNT;
 	if (run->options.verb == VERB_MAP)
 		answer_map(run);
 }

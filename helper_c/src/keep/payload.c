@@ -195,6 +195,9 @@ payload(const struct run *run, int go, int failed)
 		give_up(PIL_HELPER_SYSTEM, 0, "waiting: %s", strerror(errno));
 	if (n == 0 || lost != 0 || close(FAILED_FD + 1) == -1)
 		_exit(202);
+	if (!(run->owner_decision == PERMIT_OWNER &&
+	    run->account_decision == PERMIT_ACCOUNT))
+		give_up(PIL_HELPER_SYSTEM, 0, "nobody has permitted this run");
 	reason = run->options.glexec ? glexec_enter(run, detail) :
 	    rundir_enter(run, detail);
 	if (reason != PIL_OK)

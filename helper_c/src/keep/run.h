@@ -18,6 +18,13 @@
 enum cgroup_use { CGROUP_AUTO, CGROUP_REQUIRED, CGROUP_OFF };
 enum namespaces { NAMESPACES_OFF, NAMESPACES_AUTO, NAMESPACES_REQUIRED };
 
+/*
+ * What the two decisions are when each is a yes: nothing else is one, and from
+ * no other value is either a few flipped bits away (CVE-2023-42465).
+ */
+#define PERMIT_OWNER	0x5a3c96c3u
+#define PERMIT_ACCOUNT	0xc3965a3cu
+
 struct caller {
 	const char	*name;
 	const char	*vos;		/* NULL: none */
@@ -115,6 +122,7 @@ struct run {
 	int		 old_file, old_log;	/* the same for oldlog.c */
 	int		 old_begun;	/* and it waits for the end */
 	int		 front;		/* socket to the front */
+	uint32_t	 owner_decision, account_decision;
 	struct pil_mapping map;		/* whom the payload runs as */
 	const struct pil_mapping *named; /* whom every line names */
 	const char	*mode;		/* on every line; NULL: the switch */
