@@ -74,6 +74,11 @@ LEFT = {
     "a file in /tmp": ("open('/tmp/x', 'w')", "x in /tmp"),
     "a link in /var/tmp": ("import os; os.symlink('/etc/passwd', '/var/tmp/x')", "x in /var/tmp"),
     "a file in /dev/shm": ("open('/dev/shm/x', 'w')", "x in /dev/shm"),
+    "a file in /run/lock": ("open('/run/lock/pilotage-left', 'w')", "pilotage-left in /run/lock"),
+    "a key": (
+        "import ctypes; k = ctypes.CDLL(None).syscall(248, b'user', b'pilotage-left', b'x', 1, -4); assert k > 0",
+        "the kernel keeps keys",
+    ),
     "a file in another's directory": ("open('/tmp/others/x', 'w')", "x in /tmp"),
     "a message queue": (
         "import ctypes; q = ctypes.CDLL('librt.so.1').mq_open(b'/x', 0o102, 0o600, None); assert q >= 0",
@@ -118,7 +123,9 @@ def test_something_left_keeps_the_lease(place: World, account: str, what: str) -
     place.root(
         "rm -rf /tmp/* /var/tmp/* /dev/shm/*; ipcrm --all; mkdir /tmp/q; mount -t mqueue q /tmp/q; rm -f /tmp/q/*"
     )
-    place.root("umount /tmp/q; rmdir /tmp/q")
+    place.root("umount /tmp/q; rmdir /tmp/q; rm -f /run/lock/pilotage-left")
+    if what == "a key":
+        place.as_account(account, "import ctypes; assert ctypes.CDLL(None).syscall(250, 7, -4) == 0")
     if "home" not in what and "skeleton" not in what:
         assert place.recycle() == {account: ""}
 

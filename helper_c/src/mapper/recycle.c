@@ -251,7 +251,9 @@ settle(const struct pass *pass, struct due *due)
 {
 	int lock = hold_account(pass, due);
 
-	if (lock != -2 && home_is_new(due->home, due->uid, due->left) == 0) {
+	if (lock != -2 && remains_keys(due->uid))
+		pil_detail(due->left, "the kernel keeps keys of it");
+	else if (lock != -2 && home_is_new(due->home, due->uid, due->left) == 0) {
 		if (try_lock(pass->starting, LOCK_EX) == -1)
 			pil_detail(due->left, "runs are just beginning");
 		else {

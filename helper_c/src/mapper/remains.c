@@ -1,6 +1,6 @@
 /*
  * What an account may have left: processes, files in the directories that all
- * share and in spools, message queues, System V objects.
+ * share and in spools, message queues, System V objects, keys.
  */
 #include <sys/ipc.h>
 #include <sys/mount.h>
@@ -26,11 +26,12 @@
 
 #define PROC_MAGIC	0x9fa0
 #define MQUEUE_MAGIC	0x19800202
+#define KEYRINGS	2	/* that a uid has for good, if it ever had any */
 #define DEPTH_MAX	32	/* each level is an open descriptor */
 #define OPEN_DIRECTORY	(O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
 
 static const char *const shared[] = { "/tmp", "/var/tmp", "/dev/shm",
-    "/var/spool/cron", "/var/spool/at", "/var/spool/mail", "/var/mail",
+    "/run/lock", "/var/spool/cron", "/var/spool/at", "/var/spool/mail", "/var/mail",
     "/var/lib/systemd/linger" };
 
 /* Where a file that bears the account's name acts for it, whoever owns it. */
@@ -291,6 +292,28 @@ check_objects(const struct dues *dues)
 			keep_owner(dues, &sem.sem_perm, "semaphores");
 		else if (errno != EINVAL)
 			due_keep_all(dues, "semaphores cannot be seen");
+}
+
+/*
+ * Those of processes that have just ended go within seconds, and then the next
+ * pass finds none. What they are only their owner sees.
+ */
+int
+remains_keys(uid_t uid)
+{
+	FILE *file = fopen("/proc/key-users", "re");
+	unsigned who, keys;
+	char line[256];
+	int found = 0;
+
+	/* A kernel without keys. */
+	if (file == NULL)
+		return errno != ENOENT;
+	while (!found && fgets(line, sizeof(line), file) != NULL)
+		found = sscanf(line, "%u: %*d %*d/%*d %u/", &who, &keys) != 2 ||
+		    (who == uid && keys > KEYRINGS);
+	(void)fclose(file);
+	return found;
 }
 
 static void

@@ -19,4 +19,7 @@ int	remains_queues(void);
 /* Keep the leases of accounts that own anything outside of their homes. */
 void	remains_check(const struct dues *, int queues);
 
+/* Does the kernel keep more keys for this uid than its two empty keyrings? */
+int	remains_keys(uid_t uid);
+
 #endif
