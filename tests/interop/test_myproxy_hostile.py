@@ -755,6 +755,35 @@ def test_an_owner_stores_no_faster_than_the_service_allows(
         rig.stop()
 
 
+@pytest.mark.parametrize(("limit", "others"), [("pilot_issues_per_minute", True), ("owner_issues_per_minute", False)])
+def test_nobody_takes_more_proxies_than_the_service_allows_and_a_restart_does_not_forget(
+    grid: ToyGrid, host: Identity, alice: Identity, pilot: Identity, tmp_path: Path, limit: str, others: bool
+) -> None:
+    rig = Rig(grid, tmp_path, host, {"gateway": POLICY, "abuse": {limit: 2}})
+    rig.start()
+    try:
+        stored(rig, alice, request(Command.PUT, phrase=PASS))
+        for _ in range(2):
+            take(rig)
+        with pytest.raises(PilotageError, match="RATE_LIMITED"):
+            take(rig)
+        rig.restart()
+        with pytest.raises(PilotageError, match="RATE_LIMITED"):
+            take(rig)
+        # One taker's limit is no other's; the limit of an owner's credentials is everybody's.
+        named = local_identity(pilot)
+        if others:
+            take(rig, identity=named)
+        else:
+            with pytest.raises(PilotageError, match="RATE_LIMITED"):
+                take(rig, identity=named)
+        assert rows(rig, "issuances") == 2 + others
+        rig.clock.turn(31)
+        take(rig)
+    finally:
+        rig.stop()
+
+
 def test_a_rotated_service_key_seals_what_is_unattended_at_once_and_the_rest_at_its_use(
     rig: Rig, alice: Identity, pilot: Identity
 ) -> None:
