@@ -510,6 +510,27 @@ def test_what_the_thief_took_is_in_the_audit_with_where_it_came_from(
     assert len({row.peer for row in found}) == 2
 
 
+def test_that_the_thief_asked_for_tokens_of_leases_that_are_not_its_own_is_in_the_audit(
+    world: World, thief: Thief, admin: LocalIdentity
+) -> None:
+    watcher = world.rig.mutual_client(admin)
+
+    def told() -> list[tuple[str, str]]:
+        entries = watcher.admin.QueryAudit(admin_pb2.QueryAuditRequest(act="call refused")).entries
+        return [(row.reason, row.facts["method"].rpartition("/")[2]) for row in entries]
+
+    # Leases that have ended or that go on are nothing to tell of: pilots ask for those, too.
+    assert thief.ask_for_token(world.victim_id, world.leases["mine"].lease_id) is None
+    assert thief.ask_for_token(world.victim_id, world.leases["ended"].lease_id) is Reason.LEASE_ENDED
+    assert told() == []
+    for _ in range(3):
+        assert thief.ask_for_token(world.other_id, world.leases["theirs"].lease_id) is Reason.LEASE_FOREIGN
+    assert told() == [("LEASE_FOREIGN", "RefreshCredentialToken")]
+    world.rig.clock.turn(61)
+    assert thief.ask_for_token(world.victim_id, "no such lease") is Reason.LEASE_NOT_FOUND
+    assert told()[0] == ("LEASE_NOT_FOUND", "RefreshCredentialToken")
+
+
 def test_the_thief_that_tries_is_banned_and_then_has_nothing_at_all(
     make_rig: Callable[..., Rig], grid: ToyGrid, proxies: dict[str, Path], tmp_path: Path
 ) -> None:

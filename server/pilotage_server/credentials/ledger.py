@@ -67,7 +67,11 @@ QUIET = (
 )
 
 
-WATCHED = ("/pilotage.v1.CredentialService/", "/pilotage.v1.AdminService/")
+WATCHED = (
+    "/pilotage.v1.CredentialService/",
+    "/pilotage.v1.AdminService/",
+    "/pilotage.v1.PilotService/RefreshCredentialToken",
+)
 AGAIN = datetime.timedelta(minutes=1)
 MOST_TOLD = 10_000
 OF_ONE_NAME = 10

@@ -54,6 +54,9 @@ Unary = Callable[[object, Context], Awaitable[object]]
 Stream = Callable[[object, Context], AsyncIterator[object]]
 
 
+TOKENS = "/pilotage.v1.PilotService/RefreshCredentialToken"
+NOT_THEIRS = (Reason.LEASE_FOREIGN, Reason.LEASE_NOT_FOUND)
+"""What a pilot is told that asks for the credential token of a lease which it never had: that is on record."""
 OPEN_TO_BANNED = ("/pilotage.v1.AuthService/WhoAmI", "/grpc.health.v1.Health/Check")
 
 
@@ -159,6 +162,8 @@ class Guard(grpc.aio.ServerInterceptor):
         except PilotageError as error:
             refusal = error
             outcome = error.reason.name
+            if caller is not None and method == TOKENS and error.reason in NOT_THEIRS:
+                await self._witness.not_allowed(caller, method, error)
         except grpc.aio.AbortError:
             outcome = "ABORTED"
             raise
