@@ -31,6 +31,8 @@ class JobLimits(msgspec.Struct, frozen=True, kw_only=True):
     outputs: int = 256
     tags: int = 32
     credential_margin_seconds: int = 600
+    overtime_seconds: int = 6 * 3600
+    """How long after its wall time a lease still gets credential tokens: for preparing, collecting and renewals."""
     slots_per_pilot: int = 1024
 
 

@@ -308,11 +308,20 @@ class PilotDesk:
                 raise refuse(Reason.CANCELLED_BY_OWNER)
             if lease.stop_reason:
                 raise refuse(Reason[lease.stop_reason])
+            self._check_overtime(connection, lease, row)
             pilot = pilots.by_id(connection, lease.pilot_id)
             key = self._dispatch.retrieval_key(connection, row)
             return TokenAndKey(self._dispatch.token(row, lease.lease_id, pilot, self._clock()), key)
 
         return await self._database.read(refresh)
+
+    def _check_overtime(self, connection: sqlite3.Connection, lease: LeaseRow, row: JobRow) -> None:
+        """Refuse what would keep an owner's proxies alive for as long as somebody reports on a lease."""
+        wall = self._broker.requirements(connection, row.class_id).wall_seconds
+        longest = datetime.timedelta(seconds=wall + self._limits.overtime_seconds)
+        if self._clock() > from_microseconds(lease.start_us) + longest:
+            text = "The attempt has lasted hours longer than its job may; it gets no more proxies."
+            raise refuse(Reason.LEASE_EXPIRED, text)
 
     async def is_live(self, lease_id: str, pilot_dn: str) -> bool:
         """Tell whether this pilot holds this lease now: not ended, and its time not over."""
