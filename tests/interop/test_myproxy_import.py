@@ -203,7 +203,7 @@ def test_a_server_is_named_by_host_and_port(text: str, host: str, port: int) -> 
     assert MyProxyServer.parse(text) == MyProxyServer(host, port)
 
 
-@pytest.mark.parametrize("text", ["", ":99", "a:", "a:b", "a:0", "a:99999", "a:-1"])
+@pytest.mark.parametrize("text", ["", "a b", "a\nb", "alice@a", "a/b", ":99", "a:", "a:b", "a:0", "a:99999", "a:-1"])
 def test_what_names_no_server_is_refused(text: str) -> None:
     with pytest.raises(PilotageError, match="INVALID_ARGUMENT"):
         MyProxyServer.parse(text)

@@ -4,6 +4,7 @@ The key is made here and stays here; the server signs a proxy for it.
 """
 
 import contextlib
+import re
 import socket
 import ssl
 from collections.abc import Iterator
@@ -40,6 +41,7 @@ from pilotage.x509.proxies import same_key
 from pilotage.x509.requests import make_request
 
 DEFAULT_PORT = 7512
+HOST = re.compile(r"[A-Za-z0-9._:%-]{1,253}", re.ASCII)
 SECONDS = 60.0
 CHUNK = 16 * 1024
 GSI_HELLO = b"0"
@@ -63,7 +65,7 @@ class MyProxyServer(msgspec.Struct, frozen=True):
         if not colon or text.endswith("]"):
             host, port = text, str(DEFAULT_PORT)
         host = host.removeprefix("[").removesuffix("]")
-        if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
+        if not HOST.fullmatch(host) or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
             raise refuse(Reason.INVALID_ARGUMENT, f"{text!r} is not HOST[:PORT].")
         return cls(host, int(port))
 
