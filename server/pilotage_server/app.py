@@ -17,6 +17,7 @@ from pilotage_server import keys as key_files
 from pilotage_server import metrics
 from pilotage_server.auth.login import LoginDesk
 from pilotage_server.auth.mutual import Peers
+from pilotage_server.auth.presence import Presence
 from pilotage_server.clock import Clock, utc_now
 from pilotage_server.config import Config
 from pilotage_server.credentials.anchor import FILE as ANCHOR
@@ -44,7 +45,7 @@ from pilotage_server.logs import fault
 from pilotage_server.rpc.admin_service import AdminServicer
 from pilotage_server.rpc.auth_service import AuthServicer
 from pilotage_server.rpc.credential_service import CredentialServicer
-from pilotage_server.rpc.guard import Guard
+from pilotage_server.rpc.guard import Gates, Guard
 from pilotage_server.rpc.health import Health
 from pilotage_server.rpc.job_service import JobServicer
 from pilotage_server.rpc.pilot_service import PilotServicer
@@ -185,7 +186,10 @@ class App:
             admin=AdminServicer(self._ledger, self._bans),
             health=self._health,
         )
-        guard = Guard(policy, ring.sessions, Peers(self._verifier, clock), self._bans, self._ledger, clock)
+        self._presence = Presence(self._verifier, clock)
+        desk.tell(self._presence.note)
+        gates = Gates(self._bans, self._presence)
+        guard = Guard(policy, ring.sessions, Peers(self._verifier, clock), gates, self._ledger, clock)
         self._server = RpcServer(guard, servicers, self._certificates)
 
     async def start(self) -> None:
@@ -309,8 +313,9 @@ class App:
                 log.error("housekeeping failed; tried again in a minute", reason=error.reason.name, why=error.message)
 
     async def check_credentials(self) -> None:
-        """Look for stored credentials that were revoked meanwhile; their jobs are held and stopped at once."""
+        """Look for callers and stored credentials that were revoked meanwhile; jobs are held and stopped at once."""
         await self._keeper.check_revocation()
+        await self._presence.look_again()
 
     async def _check_credentials(self) -> None:
         while True:

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 from toygrid import Identity, ToyGrid
 
+from pilotage.errors import PilotageError
 from pilotage.reasons import Reason
 from pilotage.v1 import credential_pb2 as pb
 from pilotage.v1 import job_pb2, pilot_pb2
+from pilotage.wire_errors import translated
 from pilotage.x509.files import LocalIdentity, load_identity
 from pilotage.x509.keys import KeyKind
 from pilotage_server.app import App
@@ -50,6 +52,15 @@ def job(owner: Client, job_id: str) -> job_pb2.Job:
 def state(owner: Client, job_id: str) -> tuple[int, str]:
     found = job(owner, job_id)
     return found.state, found.reason
+
+
+def stored_state(rig: Rig, job_id: str) -> tuple[int, str]:
+    """Return a job's state and reason as the database has them."""
+    with contextlib.closing(sqlite3.connect(rig.state / "jobs.sqlite")) as connection:
+        found: tuple[int, str] = connection.execute(
+            "SELECT state, reason FROM job WHERE job_id = ?", (job_id,)
+        ).fetchone()
+    return found
 
 
 def beat(pilot: Client, pilot_id: str, lease: pilot_pb2.Lease) -> tuple[int, str]:
@@ -221,12 +232,15 @@ def test_a_revocation_is_found_on_a_timer_and_ends_what_runs(
     assert beat(pilot, pilot_id, lease) == (pilot_pb2.LEASE_ORDER_CONTINUE, "")
     rig.call(App.check_credentials)
     assert beat(pilot, pilot_id, lease) == (pilot_pb2.LEASE_ORDER_KILL, "CREDENTIAL_REVOKED")
-    assert state(theirs, waiting) == (HELD, "CREDENTIAL_REVOKED")
+    # Whoever is revoked is told so, and nothing else any more.
+    with pytest.raises(PilotageError, match="CERTIFICATE_REVOKED"), translated():
+        state(theirs, waiting)
+    assert stored_state(rig, waiting) == (HELD, "CREDENTIAL_REVOKED")
     assert finish(pilot, pilot_id, lease, KILLED) == HELD
-    assert state(theirs, running) == (HELD, "CREDENTIAL_REVOKED")
+    assert stored_state(rig, running) == (HELD, "CREDENTIAL_REVOKED")
     assert state(owner, untouched) == (ACTIVATED, "")
-    found = theirs.credentials.GetCredential(pb.GetCredentialRequest(credential_id=made.credential_id)).credential
-    assert found.HasField("revoke_time")
+    with contextlib.closing(sqlite3.connect(rig.state / "credentials.sqlite")) as connection:
+        assert connection.execute("SELECT credential_id FROM revocations").fetchall() == [(made.credential_id,)]
     rig.call(App.check_credentials)
     assert (rig.state / "audit.jsonl").read_text().count('"credential revoked"') == 1
 

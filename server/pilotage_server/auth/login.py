@@ -2,7 +2,7 @@
 
 import datetime
 import enum
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 import structlog
@@ -63,6 +63,11 @@ class LoginDesk:
         self._verifier = verifier
         self._database = database
         self._clock = clock
+        self._opened: Callable[[Principal, Sequence[bytes]], None] = lambda _principal, _chain: None
+
+    def tell(self, opened: Callable[[Principal, Sequence[bytes]], None]) -> None:
+        """Have somebody told, from now on, of who logged in with which chain."""
+        self._opened = opened
 
     def begin(self) -> tuple[bytes, datetime.datetime]:
         """Return a fresh challenge and its end."""
@@ -83,6 +88,7 @@ class LoginDesk:
         principal = principal_of(identity, Proof.SESSION)
         token, end = self._sessions.open(principal, self._clock())
         principal = msgspec.structs.replace(principal, expire_time=end)
+        self._opened(principal, chain)
         log.info("session opened", dn=principal.dn, fqans=principal.fqans, limited=principal.limited, until=str(end))
         return Session(token, end, principal)
 

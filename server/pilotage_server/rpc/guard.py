@@ -68,6 +68,18 @@ class Gate(Protocol):
         ...
 
 
+class Gates:
+    """Several gates, one behind the other."""
+
+    def __init__(self, *gates: Gate) -> None:
+        self._gates = gates
+
+    def check(self, caller: Principal) -> None:
+        """Raise what the first gate says that does not let a caller pass."""
+        for gate in self._gates:
+            gate.check(caller)
+
+
 class Witness(Protocol):
     """Keeps the record of calls that somebody known was not allowed to make."""
 

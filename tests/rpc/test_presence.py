@@ -1,0 +1,86 @@
+"""A caller whose certificate is revoked while a session of theirs goes on."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from toygrid import Identity, ToyGrid
+
+from pilotage.errors import PilotageError
+from pilotage.v1 import auth_pb2, job_pb2, pilot_pb2
+from pilotage.wire_errors import translated
+from pilotage.x509.files import LocalIdentity, load_identity
+from pilotage.x509.keys import KeyKind
+from pilotage_server.app import App
+from support.journey import acquire, delegate, register, retrieve_request, submit
+from support.server_rig import PILOT_ROLE, Client, Rig
+
+EC = KeyKind.EC_P256
+
+
+class Robot:
+    """A pilot with a certificate of its own, and a lease."""
+
+    def __init__(self, rig: Rig, owner: Client, alice: LocalIdentity, folder: Path) -> None:
+        self.who: Identity = rig.grid.robot(f"Robot of {folder.name}")
+        self.proxy = rig.grid.voms_proxy(self.who, folder / "robot.proxy", fqans=(PILOT_ROLE, "/demo"))
+        self.client = rig.client(self.proxy)
+        submit(owner, delegate(owner, alice, kind=EC))
+        self.pilot_id = register(self.client)
+        self.lease = acquire(self.client, self.pilot_id)
+
+    def ask(self) -> pilot_pb2.RefreshCredentialTokenRequest:
+        return pilot_pb2.RefreshCredentialTokenRequest(pilot_id=self.pilot_id, lease_id=self.lease.lease_id)
+
+
+@pytest.fixture
+def robot(rig: Rig, owner: Client, alice_proxy: Path, tmp_path: Path) -> Robot:
+    return Robot(rig, owner, load_identity(alice_proxy), tmp_path)
+
+
+@pytest.fixture
+def unharmed(grid: ToyGrid) -> Iterator[None]:
+    """Let the list of the session's grid be current again at the end."""
+    yield
+    grid.write_crl()
+
+
+def opened(rig: Rig) -> int:
+    return rig.log_text.count('"session opened"')
+
+
+def test_a_pilot_that_is_revoked_gets_no_more_of_anybody_although_its_session_would_go_on(
+    rig: Rig, grid: ToyGrid, owner: Client, robot: Robot
+) -> None:
+    robot.client.pilots.RefreshCredentialToken(robot.ask())
+    grid.revoke(robot.who)
+    before = opened(rig)
+    rig.call(App.check_credentials)
+    for call in (
+        lambda: robot.client.credentials.RetrieveCredential(retrieve_request(robot.lease)),
+        lambda: robot.client.pilots.RefreshCredentialToken(robot.ask()),
+        lambda: robot.client.pilots.AcquireJobs(pilot_pb2.AcquireJobsRequest(pilot_id=robot.pilot_id, slots=1)),
+    ):
+        # The session is refused, the client logs in anew, and that tells why.
+        with pytest.raises(PilotageError, match="CERTIFICATE_REVOKED"), translated():
+            call()
+    # Everybody else goes on, with the session they have.
+    owner.jobs.ListJobs(job_pb2.ListJobsRequest())
+    assert opened(rig) == before
+
+
+def test_a_list_that_is_stale_shuts_nobody_out(rig: Rig, grid: ToyGrid, robot: Robot, unharmed: None) -> None:
+    grid.write_crl(days=-0.5)
+    rig.call(App.check_credentials)
+    robot.client.pilots.RefreshCredentialToken(robot.ask())
+
+
+def test_a_session_that_has_ended_is_forgotten(rig: Rig, robot: Robot) -> None:
+    assert rig.app is not None
+    before = len(rig.app._presence)
+    assert before > 0
+    rig.clock.turn(3700)
+    rig.call(App.check_credentials)
+    assert len(rig.app._presence) == 0
+    robot.client.auth.WhoAmI(auth_pb2.WhoAmIRequest())
+    assert len(rig.app._presence) == 1
