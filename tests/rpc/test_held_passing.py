@@ -18,6 +18,7 @@ from pilotage_pilot.outcomes import judge_error
 from pilotage_server.app import App
 from support.journey import acquire, delegate, register, retrieve_request, submit
 from support.server_rig import OWNER_ROLE, PILOT_ROLE, Rig
+from support.shell import Shell
 
 HELD, ACTIVATED = job_pb2.JOB_STATE_HELD, job_pb2.JOB_STATE_ACTIVATED
 
@@ -34,6 +35,7 @@ class World:
         self.identity: LocalIdentity = load_identity(alice)
         self.owner, self.pilot = self.rig.client(alice), self.rig.client(robot)
         self.pilot_id = register(self.pilot)
+        self.shell = Shell(self.rig, alice, state / "home")
 
     def state(self, job_id: str) -> tuple[int, str]:
         job = self.owner.jobs.GetJob(job_pb2.GetJobRequest(job_id=job_id)).job
@@ -69,7 +71,11 @@ def test_a_stale_list_holds_jobs_for_as_long_as_it_is_stale(world: World) -> Non
     assert [world.refused(lease) for lease in leases] == [Reason.CRL_EXPIRED] * 3
     world.rig.call(App.prune)
     assert {world.state(lease.job_id) for lease in leases} == {(HELD, "CRL_EXPIRED")}
+    # Nobody can log in by then; who looks as soon as that works again is told to wait, not to delegate.
     world.grid.write_crl()
+    doctor = world.shell.run("doctor").out
+    assert "3 jobs are held: CRL_EXPIRED" in doctor
+    assert "tell the operators of the service" in doctor
     world.rig.call(App.prune)
     assert {world.state(lease.job_id) for lease in leases} == {(ACTIVATED, "")}
     again = acquire(world.pilot, world.pilot_id)
@@ -77,7 +83,7 @@ def test_a_stale_list_holds_jobs_for_as_long_as_it_is_stale(world: World) -> Non
     world.pilot.credentials.RetrieveCredential(retrieve_request(again))
 
 
-def test_a_job_whose_credential_went_meanwhile_stays_held(world: World) -> None:
+def test_a_job_whose_credential_went_meanwhile_is_held_for_that(world: World) -> None:
     destroyed, short = world.lease(), world.lease(credential_seconds=3 * 3600)
     world.grid.write_crl(days=-0.5)
     assert world.refused(destroyed) is Reason.CRL_EXPIRED
@@ -86,8 +92,8 @@ def test_a_job_whose_credential_went_meanwhile_stays_held(world: World) -> None:
     world.grid.write_crl()
     world.rig.clock.turn(2.5 * 3600)
     world.rig.call(App.prune)
-    assert world.state(destroyed.job_id)[0] == HELD
-    assert world.state(short.job_id)[0] == HELD
+    assert world.state(destroyed.job_id) == (HELD, "CREDENTIAL_DESTROYED")
+    assert world.state(short.job_id) == (HELD, "CREDENTIAL_TOO_SHORT")
 
 
 def test_a_job_that_is_held_for_its_owner_is_not_released(world: World) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from pilotage.client import Client
 from pilotage.doctor.findings import Finding, Findings, error, until, warning, well
 from pilotage.errors import PilotageError
+from pilotage.holding import SERVICE_FAULTS
 from pilotage.jobs import Credential
 from pilotage.login import LONGEST_SESSION_SECONDS
 from pilotage.reasons import Reason
@@ -105,4 +106,8 @@ def look_at_jobs(client: Client) -> Findings:
     held = collections.Counter(job.reason for job in client.list([JobState.HELD]))
     for reason, count in sorted(held.items()):
         text = f"{count} job{'s are' if count > 1 else ' is'} held: {reason}"
-        yield warning("jobs", "held", text, f"{DELEGATE}, with an identity that lives long enough")
+        if reason in {fault.name for fault in SERVICE_FAULTS}:
+            text = f"{text}: {Reason[reason].row.text} The service offers them again once it is well."
+            yield warning("jobs", "held", text, "tell the operators of the service")
+        else:
+            yield warning("jobs", "held", text, f"{DELEGATE}, with an identity that lives long enough")

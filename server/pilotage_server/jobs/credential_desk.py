@@ -12,6 +12,7 @@ import msgspec
 import structlog
 
 from pilotage.errors import PilotageError, refuse
+from pilotage.holding import SERVICE_FAULTS
 from pilotage.reasons import Reason
 from pilotage.secret import Secret
 from pilotage.states import JobState
@@ -51,27 +52,7 @@ WITHDRAWN = (
     Reason.CREDENTIAL_OWNER_BANNED.name,
 )
 """What ends payloads that run, too; one that has merely ended takes its proxies along by itself."""
-PASSING = tuple(
-    reason.name
-    for reason in (
-        Reason.CRL_EXPIRED,
-        Reason.CRL_MISSING,
-        Reason.CRL_INVALID,
-        Reason.SIGNING_POLICY_MISSING,
-        Reason.SIGNING_POLICY_MALFORMED,
-        Reason.NAMESPACES_MALFORMED,
-        Reason.CA_DIRECTORY_UNUSABLE,
-        Reason.VOMS_LSC_UNUSABLE,
-        Reason.VERIFY_INTERNAL,
-        Reason.CERTIFICATE_NOT_YET_VALID,
-        Reason.VOMS_NOT_YET_VALID,
-        Reason.KEY_TOKEN_UNAVAILABLE,
-    )
-)
-"""Causes that lie in this service's own files, clock or key token, and hold jobs until they have passed.
-
-Where a node is the cause, its pilot says so, and the job is offered elsewhere.
-"""
+PASSING = tuple(reason.name for reason in SERVICE_FAULTS)
 
 
 class Rebound(msgspec.Struct, frozen=True):
@@ -120,9 +101,12 @@ class CredentialDesk:
                 log.error("held jobs not looked at", credential=credential_id, reason=error.reason.name)
 
     async def _look_again(self, credential_id: str, owner_dn: str) -> None:
-        """Offer jobs again that were held for what has passed: their owners have nothing to do about that."""
+        """Offer jobs again that were held for what has passed: their owners have nothing to do about that.
+
+        Those whose credential cannot serve them for another reason are held for that one then.
+        """
         facts = await self._credentials.describe(credential_id, owner_dn, fresh=True)
-        if facts.reason:
+        if facts.reason and facts.reason not in GONE:
             return
         last = 0
         while True:
@@ -130,17 +114,16 @@ class CredentialDesk:
             def offer(moves: Moves, after: int = last) -> list[JobRow]:
                 rows = jobs.held_with(moves.connection, credential_id, PASSING, after, BATCH)
                 for row in rows:
-                    needs = self._broker.requirements(moves.connection, row.class_id)
-                    if too_short(facts.expire_time, needs.wall_seconds, self._limits, moves.now) is None:
-                        moves.move(row, JobState.ACTIVATED)
+                    moves.move(row, JobState.ACTIVATED)
                 return rows
 
             rows = await self._move("server", offer)
             if rows:
                 log.info("held jobs are offered again", credential=credential_id, count=len(rows))
             if len(rows) < BATCH:
-                return
+                break
             last = rows[-1].job_seq
+        await self.look(credential_id, owner_dn)
 
     async def look(self, credential_id: str, owner_dn: str) -> None:
         """Hold the jobs a credential cannot serve any more, and stop their attempts if it was withdrawn."""
