@@ -51,6 +51,79 @@ def test_a_payload_that_takes_too_much_memory_is_killed_and_it_is_said(rig: Help
 
 
 @needs_controllers
+def test_memory_that_a_child_took_is_said_though_the_command_ended_well(rig: HelperRig, spaces: str) -> None:
+    with rig.configured(section("memory_bytes = 67108864", f"namespaces = {spaces}")):
+        done = rig.run(SH, "-c", '"$@" 2>/dev/null; test $? = 137 && exit 0', "sh", *eat(300))
+    end = done.line("end")
+    assert (done.code, end["exit_code"], end["reason"]) == (0, 0, Reason.LIMIT_MEMORY.name)
+    assert rig.left() == []
+
+
+@needs_controllers
+def test_the_private_directories_count_as_memory(rig: HelperRig) -> None:
+    """Nobody gets around the bound by files in memory; also what is left in them goes with the run."""
+    with rig.configured(section("memory_bytes = 67108864", "namespaces = required", "tmp_bytes = 268435456")):
+        done = rig.run("/usr/bin/dd", "if=/dev/zero", "of=/dev/shm/large", "bs=1M", "count=200")
+    assert done.code != 0
+    assert int(str(done.line("end")["peak_memory_bytes"])) <= 64 * MIB
+    assert rig.left() == []
+
+
+def test_bounds_of_version_2_are_the_kernels(rig: HelperRig) -> None:
+    """Where the one tree of version 2 has the controllers; the files are tried in helper_c/tests/test_keep_bound.c."""
+    tree = GROUPS if (GROUPS / "cgroup.controllers").exists() else GROUPS / "unified"
+    listed = tree / "cgroup.controllers"
+    lacking = {"memory", "pids", "cpu"} - set(listed.read_text().split() if listed.exists() else [])
+    if lacking:
+        rows = [line.split() for line in Path("/proc/cgroups").read_text().splitlines()[1:]]
+        bound = {name: f"{groups} groups in hierarchy {number}" for name, number, groups, _ in rows if number != "0"}
+        why = [f"{name} ({bound.get(name, 'not in this kernel, or not handed down')})" for name in sorted(lacking)]
+        pytest.skip(f"version 2 lacks {', '.join(why)}: one that version 1 has mounted cannot be in both")
+    parent = tree / f"pgt-v2-{os.getpid()}"
+    (tree / "cgroup.subtree_control").write_text("+memory +pids +cpu")
+    parent.mkdir()
+    try:
+        bounds = section(f"cgroup_parent = /{parent.name}", "memory_bytes = 67108864", "pids = 9", "cpu_percent = 50")
+        with rig.configured("cgroup = required" + bounds):
+            process = rig.start(["run", "--proxy", str(rig.proxy()), "--", SH, "-c", "echo ready; exec sleep 30"])
+            assert process.stdout
+            assert process.stdout.readline() == b"ready\n"
+            (group,) = parent.glob("pilotage-*")
+            read = {name: (group / name).read_text().strip() for name in ("memory.max", "pids.max", "cpu.max")}
+            process.kill()
+            process.wait(10)
+        assert read == {"memory.max": "67108864", "pids.max": "9", "cpu.max": "50000 100000"}
+        assert rig.wait(lambda: rig.left() == [])
+    finally:
+        parent.rmdir()
+
+
+@needs_controllers
+def test_bounds_of_version_1_are_the_kernels(rig: HelperRig) -> None:
+    if not (GROUPS / "memory").is_dir():
+        pytest.skip("this machine has no trees of version 1")
+    with rig.configured(section("memory_bytes = 67108864", "pids = 9", "cpu_percent = 50")):
+        process = rig.start(["run", "--proxy", str(rig.proxy()), "--", SH, "-c", "echo ready; exec sleep 30"])
+        assert process.stdout
+        assert process.stdout.readline() == b"ready\n"
+        name = f"pilotage-{rig.audit()[-1]['run_id']}"
+        (payload,) = rig.processes()
+        found = {}
+        for controller, file in (
+            ("memory", "memory.limit_in_bytes"),
+            ("pids", "pids.max"),
+            ("cpu", "cpu.cfs_quota_us"),
+        ):
+            (group,) = [Path(top) for top, _, _ in os.walk(GROUPS / controller) if Path(top).name == name]
+            found[file] = (group / file).read_text().strip()
+            assert (group / "cgroup.procs").read_text().split() == [str(payload)]
+        process.kill()
+        process.wait(10)
+    assert found == {"memory.limit_in_bytes": "67108864", "pids.max": "9", "cpu.cfs_quota_us": "50000"}
+    assert rig.wait(lambda: rig.left() == [])
+
+
+@needs_controllers
 @pytest.mark.parametrize(("asked", "got"), [(33554432, 33554432), (1 << 40, 67108864)])
 def test_the_caller_can_ask_for_less_but_not_for_more(rig: HelperRig, asked: int, got: int) -> None:
     with rig.configured(section("memory_bytes = 67108864", "pids = 50")):

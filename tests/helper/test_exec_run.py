@@ -32,6 +32,27 @@ def test_a_good_configuration_is_found_good_and_nothing_is_started(rig: HelperRi
     assert (rig.audit(), facts(rig), rig.processes(), rig.left()) == (log, leases, [], [])
 
 
+def test_the_configuration_is_checked_with_the_callers_rights_alone(rig: HelperRig) -> None:
+    """A file that only root may read is the helper's to use, and not to speak of to whoever asks."""
+    rig.config.write_text(rig.config.read_text().replace("[helper]", "[helper]\nsecret_key = 1"))
+    rig.config.chmod(0o600)
+    try:
+        checked = rig.start(["check-config"])
+        out, err = checked.communicate(timeout=10)
+        refused = rig.run("/usr/bin/id")
+    finally:
+        rig.configure()
+    assert (checked.returncode, out) == (202, b"")
+    assert b"HELPER_CONFIG_UNUSABLE (505)" in err
+    assert b"Permission denied" in err
+    assert (refused.code, refused.reason) == (202, "HELPER_CONFIG_INVALID")
+    rig.config.chmod(0o600)
+    try:
+        assert rig.run("/usr/bin/true").code == 0
+    finally:
+        rig.config.chmod(0o644)
+
+
 def facts(rig: HelperRig) -> dict[str, tuple[int, int, float]]:
     """Every name in the gridmapdir with what shows a lease."""
     found = {path.name: path.stat() for path in rig.gridmapdir.iterdir()}
