@@ -172,7 +172,8 @@ main(int argc, char **argv)
 		usage();
 	fd = dial(argv[2]);
 	send_order(fd, &order, file);
-	if (recv(fd, &answer, sizeof(answer), 0) != sizeof(answer))
+	if (recv(fd, &answer, sizeof(answer), 0) <
+	    (ssize_t)offsetof(struct message, text))
 		refused(202, PIL_HELPER_SYSTEM, "the monitor gave no answer");
 	answer.text[sizeof(answer.text) - 1] = '\0';
 	if (answer.kind != MESSAGE_EXIT)

@@ -107,18 +107,20 @@ talk(const struct asked *asked, const struct question *ask, char *answer,
 }
 
 enum pil_reason
-ask_begin(struct run *run, struct asked *asked, char *detail)
+ask_begin(struct run *run, struct asked *asked, struct child *child,
+    char *detail)
 {
 	struct pipes pipes = { .asked = asked };
 
 	if (pipe2(pipes.in, O_CLOEXEC) == -1 ||
 	    pipe2(pipes.out, O_CLOEXEC) == -1 ||
 	    fcntl(pipes.in[1], F_SETFL, O_NONBLOCK) == -1 ||
-	    aide_start(run, asked->child, work, &pipes) == -1) {
+	    aide_start(run, child, work, &pipes) == -1) {
 		pil_detail(detail, "the %s cannot be started: %s", asked->who,
 		    strerror(errno));
 		return PIL_HELPER_SYSTEM;
 	}
+	asked->child = child;
 	(void)close(pipes.in[0]);
 	(void)close(pipes.out[1]);
 	asked->in = pipes.in[1];

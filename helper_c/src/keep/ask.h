@@ -6,7 +6,7 @@
 
 #define ASK_SECONDS	5
 
-/* A program, and once it is started our ends of its two pipes. */
+/* A program, and once it is started its process and our ends of its pipes. */
 struct asked {
 	const char	*who;		/* for the log: "verifier", "mapper" */
 	/* In the child: limits, ids, execve; returns only on failure. */
@@ -22,7 +22,8 @@ struct question {
 };
 
 /* Start it; PIL_OK or HELPER_SYSTEM. It waits for its question. */
-enum pil_reason	ask_begin(struct run *, struct asked *, char *detail);
+enum pil_reason	ask_begin(struct run *, struct asked *, struct child *,
+		    char *detail);
 /* PIL_OK and the bytes received; HELPER_SYSTEM; or `died`. */
 enum pil_reason	ask(struct run *, const struct asked *,
 		    const struct question *, void *answer, size_t size,

@@ -217,14 +217,19 @@ bind_tree(struct run *run, enum tree tree, char *detail)
 	return -1;
 }
 
+void
+cgroup_look(void)
+{
+	read_lines("/proc/self/mountinfo", take_mount);
+	read_lines("/proc/self/cgroup", take_own);
+}
+
 int
 cgroup_make(struct run *run, char *detail)
 {
 	struct leaf *unified = &run->cgroup.leaf[TREE_UNIFIED];
 	enum tree tree;
 
-	read_lines("/proc/self/mountinfo", take_mount);
-	read_lines("/proc/self/cgroup", take_own);
 	if (run->config.cgroup != CGROUP_OFF &&
 	    make_leaf(run, TREE_UNIFIED, detail) == -1) {
 		(void)remove_leaf(unified);

@@ -4,6 +4,8 @@
 
 #include "keep/run.h"
 
+/* See where the trees are, before cgroup_make(); changes nothing. */
+void	cgroup_look(void);
 /*
  * Make "pilotage-<run id>" below the caller's own groups, or below the site's
  * cgroup_parent, and set the run's bounds; -1: not here, detail says what.

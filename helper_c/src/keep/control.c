@@ -101,16 +101,10 @@ control_hear(struct run *run, struct order *order, int *fd)
 void
 control_answer(struct run *run, enum pil_reason reason, const char *detail)
 {
-	struct message message = { .kind = MESSAGE_EXIT };
-
-	if (reason != PIL_OK) {
-		message.kind = MESSAGE_REFUSED;
-		message.code = (uint8_t)tell_code(reason);
-		message.number = (uint16_t)reason;
-		(void)snprintf(message.text, sizeof(message.text), "%s",
-		    detail);
-	}
-	(void)send(run->control.client, &message, sizeof(message),
-	    MSG_DONTWAIT | MSG_NOSIGNAL);
+	if (reason == PIL_OK)
+		message_send(run->control.client, MESSAGE_EXIT, 0, reason, "", 0);
+	else
+		message_send(run->control.client, MESSAGE_REFUSED,
+		    tell_code(reason), reason, detail, strlen(detail));
 	hang_up(run);
 }

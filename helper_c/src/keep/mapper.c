@@ -37,8 +37,7 @@ static struct asked mapper = { "mapper", become, PIL_MAPPER_FAILED, NULL, -1,
 enum pil_reason
 mapper_begin(struct run *run, char *detail)
 {
-	mapper.child = &run->mapper;
-	return ask_begin(run, &mapper, detail);
+	return ask_begin(run, &mapper, &run->mapper, detail);
 }
 
 static int

@@ -99,6 +99,8 @@ monitor(struct run *run)
 	if (switch_bound() == -1)
 		refuse(run, PIL_SWITCH_FAILED, "bounding set: %s",
 		    strerror(errno));
+	/* While the verifier starts. */
+	cgroup_look();
 	owner_identify(run);
 	if (run->options.verb != VERB_MAP &&
 	    (reason = slot_begin(run, detail)) != PIL_OK)

@@ -84,18 +84,16 @@ put_quoted(struct text *text, const char *name, const char *value, size_t bound)
 static void
 put_stamp(struct text *text)
 {
-	static const char *const months[] = { "Jan", "Feb", "Mar", "Apr",
-	    "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec" };
 	time_t now = time(NULL);
+	char stamp[32] = "";
 	struct utsname host;
 	struct tm tm;
 
 	if (uname(&host) == -1 || host.nodename[0] == '\0')
 		(void)strcpy(host.nodename, "localhost");
-	if (localtime_r(&now, &tm) == NULL)
-		memset(&tm, 0, sizeof(tm));
-	put(text, "%s %2d %02d:%02d:%02d ", months[tm.tm_mon % 12], tm.tm_mday,
-	    tm.tm_hour, tm.tm_min, tm.tm_sec);
+	if (localtime_r(&now, &tm) != NULL)
+		(void)strftime(stamp, sizeof(stamp), "%b %e %T", &tm);
+	put(text, "%s ", stamp);
 	put_free(text, host.nodename, sizeof(host.nodename));
 	put(text, " ");
 }

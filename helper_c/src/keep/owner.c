@@ -23,9 +23,9 @@ ask(struct run *run, const struct proxy *proxy, struct pil_record *record)
 }
 
 /*
- * Loading it and closing its sandbox take as long as mapping, and both can be
- * done while the verifier works. Until it is asked it only reads the site's
- * configuration; a refusal ends it.
+ * Loading the mapper and closing its sandbox take as long as mapping, and both
+ * can be done while the verifier works. Until it is asked it only reads the
+ * site's configuration, and the verifier starts its library; a refusal ends both.
  */
 void
 owner_begin(struct run *run)
@@ -33,7 +33,8 @@ owner_begin(struct run *run)
 	char detail[PIL_DETAIL_SIZE];
 	enum pil_reason reason;
 
-	if ((reason = mapper_begin(run, detail)) != PIL_OK)
+	if ((reason = verifier_begin(run, detail)) != PIL_OK ||
+	    (reason = mapper_begin(run, detail)) != PIL_OK)
 		refuse(run, reason, "%s", detail);
 }
 

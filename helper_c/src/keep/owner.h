@@ -4,7 +4,7 @@
 
 #include "keep/run.h"
 
-/* Start the mapper, which is root's, before the owner is known; or refuse. */
+/* Start the verifier, and the mapper, which is root's; or refuse. */
 void	owner_begin(struct run *);
 /* Fill in the owner, within the caller's bounds, or refuse. */
 void	owner_identify(struct run *);

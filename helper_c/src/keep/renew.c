@@ -5,10 +5,8 @@
  */
 #include <sys/stat.h>
 
-#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -99,15 +97,13 @@ judge(struct run *run, const struct proxy *proxy, struct pil_record *record,
 enum pil_reason
 renew(struct run *run, int fd, char *detail)
 {
+	static char pem[PIL_INPUT_MAX];
 	static struct pil_record record;
-	struct proxy proxy = { .pem = malloc(PIL_INPUT_MAX) };
-	enum pil_reason reason = PIL_HELPER_SYSTEM;
+	struct proxy proxy = { .pem = pem };
+	enum pil_reason reason;
 	struct pil_json json;
 	char hex[65];
 
-	pil_detail(detail, "%s", strerror(ENOMEM));
-	if (proxy.pem == NULL)
-		return reason;
 	if (read_sealed(fd, &proxy) == -1 || run->options.no_target) {
 		pil_detail(detail, run->options.no_target ?
 		    "the payload has no proxy" : "not a sealed memory file");
@@ -128,7 +124,6 @@ renew(struct run *run, int fd, char *detail)
 	}
 	if (reason == PIL_OK)
 		run->record = record;
-	explicit_bzero(proxy.pem, proxy.len);
-	free(proxy.pem);
+	explicit_bzero(pem, proxy.len);
 	return reason;
 }

@@ -59,14 +59,9 @@ static int
 write_oom_score(int score)
 {
 	char text[16];
-	int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC), failed;
 
-	if (fd == -1)
-		return -1;
 	(void)snprintf(text, sizeof(text), "%d", score);
-	failed = sys_write_all(fd, text, strlen(text));
-	(void)close(fd);
-	return failed;
+	return sys_write_at(AT_FDCWD, "/proc/self/oom_score_adj", text);
 }
 
 /*

@@ -69,6 +69,7 @@ void
 refuse_code(struct run *run, int code, enum pil_reason reason,
     const char *text)
 {
+	aide_end(&run->aide);
 	aide_end(&run->mapper);
 	/* In this order: an init is gone only when all of its own are reaped. */
 	aide_end(&run->payload);

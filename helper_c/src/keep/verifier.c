@@ -70,25 +70,35 @@ make_request(const struct run *run, const struct proxy *proxy,
 	    sizeof(request->nonce) ? 0 : -1;
 }
 
+static struct asked verifier = { "verifier", become, PIL_VERIFIER_FAILED, NULL,
+    -1, -1 };
+
+enum pil_reason
+verifier_begin(struct run *run, char *detail)
+{
+	return ask_begin(run, &verifier, &run->aide, detail);
+}
+
 enum pil_reason
 verifier_ask(struct run *run, const struct proxy *proxy,
     struct pil_record *record, char *detail)
 {
 	struct pil_request request;
-	struct asked asked = { "verifier", become, PIL_VERIFIER_FAILED,
-	    &run->aide, -1, -1 };
 	struct question question = { &request, proxy->pem, sizeof(request),
 	    proxy->len };
-	enum pil_reason reason;
+	enum pil_reason reason = PIL_OK;
 	size_t got;
 
 	if (make_request(run, proxy, &request) == -1) {
 		pil_detail(detail, "no random bytes");
 		return PIL_HELPER_SYSTEM;
 	}
-	if ((reason = ask_begin(run, &asked, detail)) == PIL_OK)
-		reason = ask(run, &asked, &question, record, sizeof(*record),
-		    &got, detail);
+	/* The first one of a run waits already. */
+	if (run->aide.pid == 0)
+		reason = verifier_begin(run, detail);
+	if (reason == PIL_OK)
+		reason = ask(run, &verifier, &question, record,
+		    sizeof(*record), &got, detail);
 	if (reason == PIL_OK && pil_record_check(record, got, &request,
 	    proxy->digest, time(NULL)) != PIL_OK) {
 		pil_detail(detail, "the verifier's answer is not sound");
