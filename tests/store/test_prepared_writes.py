@@ -133,6 +133,39 @@ async def test_a_write_that_comes_while_a_thread_writes_has_its_turn_after_it(
     assert await database.read(numbers) == [1, 2, 3]
 
 
+async def test_threads_do_not_keep_the_turn_from_a_write_that_waits(database: Database, threads: Workers) -> None:
+    begun, hold, released, ran = asyncio.Event(), threading.Event(), threading.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+    order: list[int] = []
+
+    def slow(connection: sqlite3.Connection, number: int) -> int:
+        loop.call_soon_threadsafe(begun.set)
+        assert hold.wait(MINUTE)
+        return put(number)(connection)
+
+    def late() -> int:
+        assert released.wait(MINUTE)
+        return 3
+
+    def noted(connection: sqlite3.Connection, number: int) -> int:
+        order.append(number)
+        ran.set()
+        return put(number)(connection)
+
+    asked = [asyncio.create_task(database.write_prepared(threads, lambda: 1, slow))]
+    await begun.wait()
+    asked += [asyncio.create_task(database.write(lambda connection: noted(connection, 2)))]
+    asked += [asyncio.create_task(database.write_prepared(threads, late, noted))]
+    await asyncio.sleep(0.01)
+    # The loop stands still here, so it cannot see that the first has ended before the third comes.
+    hold.set()
+    with database._turn:
+        released.set()
+    assert not ran.wait(0.2)
+    assert [await task for task in asked] == [1, 2, 3]
+    assert order == [2, 3]
+
+
 async def test_a_thread_that_comes_while_a_batch_is_committed_leaves_its_write_to_the_pump(
     database: Database, threads: Workers
 ) -> None:

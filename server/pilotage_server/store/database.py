@@ -215,7 +215,8 @@ class Database:
 
     def _write_alone(self, write: _Write[T]) -> bool:
         """Write in the calling thread, if it is nobody's turn; tell whether that was so. The outcome is in `write`."""
-        if not self._turn.acquire(blocking=False):
+        # While the pump has work, this is some of it: else threads could keep the turn among themselves for long.
+        if self._pumping or not self._turn.acquire(blocking=False):
             return False
         try:
             self._begin_patiently()
