@@ -32,6 +32,7 @@ from pilotage_server.exposition import Census, Exposition, Files
 from pilotage_server.gateway.gateway import Gateway
 from pilotage_server.gateway.tls import Context
 from pilotage_server.jobs import (
+    Askers,
     CredentialDesk,
     JobDesk,
     LeaseProxies,
@@ -135,9 +136,10 @@ class App:
         )
         self._notices = Notices()
         logs = LogStore(state / "logs", config.limits)
-        job_desk = JobDesk(jobs, self._keeper, logs, ring.wrapping, self._notices, config.limits, clock)
+        askers = Askers(retrieval, clock)
+        job_desk = JobDesk(jobs, self._keeper, logs, ring.wrapping, self._notices, askers, config.limits, clock)
         self._pilot_desk = PilotDesk(
-            jobs, logs, ring.wrapping, ring.tokens, self._notices, config.limits, config.leases, retrieval, clock
+            jobs, logs, ring.wrapping, ring.tokens, self._notices, config.limits, config.leases, askers, clock
         )
         self._credential_desk = CredentialDesk(jobs, self._keeper, ring.wrapping, self._notices, config.limits, clock)
         self._keeper.tell(self._credential_desk.look)

@@ -11,6 +11,8 @@ from pilotage.reasons import Reason
 from pilotage.v1 import admin_pb2, job_pb2, pilot_pb2
 from pilotage.v1 import credential_pb2 as pb
 from pilotage.x509.files import LocalIdentity
+from pilotage_server.clock import utc_now
+from pilotage_server.jobs import Askers
 from pilotage_server.retrieval import RetrievalPolicy
 from support.journey import retrieve_request, submit
 from support.refusals import reason, refused
@@ -29,7 +31,7 @@ def test_a_pilot_outside_the_targets_is_refused_audited_not_punished_and_nothing
     closed = {"retrieval.vo.demo": {"targets": [OTHER_PILOT_DN]}, "abuse": {"pilot_strikes": 1}}
     rig = ruled(**closed)
     assert rig.app is not None
-    rig.app._pilot_desk._policy = RetrievalPolicy()
+    rig.app._pilot_desk._askers = Askers(RetrievalPolicy(), utc_now)
     Member(rig, alice_proxy).submit()
     pilot = Node(rig, pilot_proxy)
     lease = pilot.take()

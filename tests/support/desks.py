@@ -15,6 +15,7 @@ from pilotage.reasons import Reason
 from pilotage.secret import Secret
 from pilotage.states import JobState, Outcome
 from pilotage_server.jobs import (
+    Askers,
     CredentialDesk,
     JobDesk,
     JobLimits,
@@ -171,9 +172,17 @@ class Desks:
         """Open the store and put the desks together."""
         self.database = Database.open(self.root / "jobs.sqlite", "jobs")
         self.notices = Notices()
+        self.askers = Askers(self.policy, self.clock)
         self.logs = LogStore(self.root / "logs", self.limits)
         self.jobs = JobDesk(
-            self.database, self.credentials, self.logs, self.wrapping, self.notices, self.limits, self.clock
+            self.database,
+            self.credentials,
+            self.logs,
+            self.wrapping,
+            self.notices,
+            self.askers,
+            self.limits,
+            self.clock,
         )
         self.credential_desk = CredentialDesk(
             self.database, self.credentials, self.wrapping, self.notices, self.limits, self.clock
@@ -187,7 +196,7 @@ class Desks:
             self.notices,
             self.limits,
             self.times,
-            self.policy,
+            self.askers,
             self.clock,
         )
         self.sandboxes = SandboxStore(

@@ -5,6 +5,8 @@ from collections.abc import Callable
 import pytest
 
 from pilotage.states import JobState, Outcome
+from pilotage_server.clock import utc_now
+from pilotage_server.jobs import Askers
 from pilotage_server.retrieval import RetrievalPolicy
 from support.helper_rig import HelperRig
 from support.pilot_rig import PilotRig, host, make_node
@@ -48,7 +50,7 @@ def test_an_attempt_of_a_pilot_that_is_no_target_leaves_the_job_to_another(
     rig.grid.voms_host("demo")
     node = make_node(**{"retrieval.vo.demo": {"targets": ["/O=Toy Grid/CN=Robot - other *"]}})
     assert node.server.app is not None
-    node.server.app._pilot_desk._policy = RetrievalPolicy()
+    node.server.app._pilot_desk._askers = Askers(RetrievalPolicy(), utc_now)
     pilot, owner = node.start(), node.owner(0)
     job_id = node.submit(owner, "/bin/true", max_attempts=10)
     node.until(lambda: "TARGET_REFUSED" in pilot.log)

@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pilotage.states import JobState
-from pilotage_server.jobs import broker
+from pilotage_server.jobs import Askers, askers, broker
 from pilotage_server.jobs.job_class import class_id, fits
 from pilotage_server.jobs.notices import Changes, Notices
 from pilotage_server.retrieval import RetrievalPolicy, RetrievalRules
 from pilotage_server.workload import JobSpec, Requirements
-from support.desks import ALICE, BOB, OFFER, OK, OTHER_PILOT, PILOT, START, Desks, spec
+from support.desks import ALICE, BOB, OFFER, OK, OTHER_PILOT, PILOT, START, Desks, principal, spec
 
 ANY = spec(cores=1).requirements(("demo",))
 ALL = RetrievalPolicy().admitted(PILOT)
@@ -173,6 +173,45 @@ async def test_jobs_of_a_vo_that_refuses_the_pilot_cost_a_match_nothing(tmp_path
     other = await made.register(OTHER_PILOT, slots=1)
     assert [grant.owner_dn for grant in await made.take(other, OTHER_PILOT)] == [BOB.dn]
     await made.close()
+
+
+@pytest.mark.asyncio
+async def test_a_job_that_no_pilot_may_serve_says_so_while_pilots_ask(tmp_path: Path) -> None:
+    closed = RetrievalPolicy(vos={"closed": RetrievalRules(targets=(OTHER_PILOT.dn,))})
+    made = Desks(tmp_path, policy=closed)
+    made.credentials.put(BOB, START + datetime.timedelta(days=20), vo="closed")
+    hers, his = await made.submit(ALICE, spec(site="elsewhere")), await made.submit(BOB)
+    pilot_id = await made.register()
+    # Nobody asked: nothing is known.
+    assert (await made.job(his, BOB)).reason == ""
+    assert await made.take(pilot_id) == ()
+    waits = await made.job(his, BOB)
+    assert (waits.state, waits.reason) == (JobState.ACTIVATED, "TARGET_REFUSED")
+    assert waits.message.startswith("The policy lets no pilot that asked for work in the last hour have")
+    assert (await made.job(hers)).reason == ""
+    made.turn(3601)
+    assert (await made.job(his, BOB)).reason == ""
+    assert await made.take(pilot_id) == ()
+    assert (await made.job(his, BOB)).reason == "TARGET_REFUSED"
+    other = await made.register(OTHER_PILOT, site="far")
+    await made.submit(BOB, spec(priority=1))
+    (grant,) = await made.take(other, OTHER_PILOT)
+    assert (await made.job(grant.job_id, BOB)).reason == ""
+    assert (await made.job(his, BOB)).reason == ""
+    await made.close()
+
+
+def test_as_many_pilots_as_there_are_leave_a_bounded_memory() -> None:
+    asked = Askers(RetrievalPolicy(vos={"closed": RetrievalRules(targets=(PILOT.dn,))}), lambda: START)
+    asked.admitted(PILOT)
+    for number in range(askers.MOST - 1):
+        asked.admitted(principal(f"Pilot x{number}"))
+    assert len(asked._asked) == askers.MOST
+    asked.admitted(PILOT)
+    asked.admitted(principal("one more"))
+    # Who asked again is not the oldest.
+    assert len(asked._asked) == askers.MOST
+    assert not asked.refused_by_all(["closed"])
 
 
 async def steps_of_a_match(made: Desks, pilot_id: str) -> int:

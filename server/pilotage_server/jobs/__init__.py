@@ -6,9 +6,10 @@ The desks are put together like this; every constructor takes what it stands on 
     notices = Notices()
     logs = LogStore(state_dir / "logs", limits)
     wrapping = KeyWrap(wrap_key)                                    # 32 bytes, as a Secret
-    job_desk = JobDesk(database, keeper, logs, wrapping, notices, limits, clock)
+    askers = Askers(policy, clock)                                  # a RetrievalPolicy
+    job_desk = JobDesk(database, keeper, logs, wrapping, notices, askers, limits, clock)
     credential_desk = CredentialDesk(database, keeper, wrapping, notices, limits, clock)
-    pilot_desk = PilotDesk(database, logs, wrapping, token_keys, notices, limits, times, policy, clock)
+    pilot_desk = PilotDesk(database, logs, wrapping, token_keys, notices, limits, times, askers, clock)
     sandboxes = SandboxStore(database, state_dir / "sandboxes", limits, clock)
     await pilot_desk.start()                                        # before the first call is served
     sweeper = asyncio.create_task(pilot_desk.run())                 # until cancelled
@@ -18,6 +19,7 @@ The desks are put together like this; every constructor takes what it stands on 
 LeaseProxies(database, notices, clock) the ProxyBook that it tells of what it issued.
 """
 
+from pilotage_server.jobs.askers import Askers
 from pilotage_server.jobs.credential_desk import CredentialDesk
 from pilotage_server.jobs.credential_facts import CredentialDirectory
 from pilotage_server.jobs.job_desk import JobDesk
@@ -30,6 +32,7 @@ from pilotage_server.jobs.sandboxes import SandboxStore
 from pilotage_server.jobs.wrapping import KeyWrap
 
 __all__ = [
+    "Askers",
     "CredentialDesk",
     "CredentialDirectory",
     "JobDesk",

@@ -13,6 +13,7 @@ from pilotage.secret import Secret
 from pilotage.states import FINAL, LEASED, JobState
 from pilotage_server.clock import Clock
 from pilotage_server.jobs import broker, specs
+from pilotage_server.jobs.askers import Askers
 from pilotage_server.jobs.broker import Broker
 from pilotage_server.jobs.credential_facts import CredentialDirectory, CredentialFacts, too_short
 from pilotage_server.jobs.ids import NewId, new_id
@@ -27,7 +28,7 @@ from pilotage_server.principal import Principal
 from pilotage_server.store import events, jobs, owners, queue, requests, sandboxes
 from pilotage_server.store.database import Database
 from pilotage_server.store.jobs import NewJob, Note
-from pilotage_server.workload import Job, JobEvent, JobSpec
+from pilotage_server.workload import Job, JobEvent, JobSpec, Requirements
 
 LARGEST_BULK = 1000
 HOLDS = (
@@ -37,6 +38,9 @@ HOLDS = (
     Reason.CREDENTIAL_REVOKED,
 )
 """What a job may be held for at its submission, when its owner chose so: what a new delegation puts right."""
+
+
+NO_TARGET = "The policy lets no pilot that asked for work in the last hour have this credential; the job waits for one."
 
 
 class ItemResult(msgspec.Struct, frozen=True):
@@ -57,6 +61,7 @@ class JobDesk:
         logs: LogStore,
         wrapping: KeyWrap,
         notices: Notices,
+        askers: Askers,
         limits: JobLimits,
         clock: Clock,
         make_id: NewId = new_id,
@@ -66,6 +71,7 @@ class JobDesk:
         self._logs = logs
         self._wrapping = wrapping
         self._notices = notices
+        self._askers = askers
         self._limits = limits
         self._clock = clock
         self._new_id = make_id
@@ -176,8 +182,19 @@ class JobDesk:
         return self._credentials.names(caller.dn)
 
     async def get(self, caller: Principal, job_id: str) -> Job:
-        """Return one of the caller's jobs."""
-        return await self._database.read(lambda c: jobs.view(c, job_id, self._names(caller)))
+        """Return one of the caller's jobs; one that waits says so when no pilot may have its credential."""
+
+        def read(connection: sqlite3.Connection) -> tuple[Job, Requirements | None]:
+            job = jobs.view(connection, job_id, self._names(caller))
+            if job.state is not JobState.ACTIVATED:
+                return job, None
+            row = jobs.owned(connection, job_id, self._names(caller))
+            return job, self._broker.requirements(connection, row.class_id)
+
+        job, waits = await self._database.read(read)
+        if waits is None or not self._askers.refused_by_all(waits.vos):
+            return job
+        return msgspec.structs.replace(job, reason=Reason.TARGET_REFUSED.name, message=NO_TARGET)
 
     async def list_jobs(
         self, caller: Principal, states: Sequence[JobState], before: int | None, limit: int

@@ -19,6 +19,7 @@ from pilotage.states import JobState, Outcome
 from pilotage_server import metrics
 from pilotage_server.clock import Clock
 from pilotage_server.jobs import reports
+from pilotage_server.jobs.askers import Askers
 from pilotage_server.jobs.broker import Broker
 from pilotage_server.jobs.dispatch import Dispatch
 from pilotage_server.jobs.ids import NewId, new_id
@@ -31,7 +32,7 @@ from pilotage_server.jobs.notices import Changes, Notices
 from pilotage_server.jobs.outcomes import Verdict
 from pilotage_server.jobs.wrapping import KeyWrap
 from pilotage_server.principal import Principal
-from pilotage_server.retrieval import Admitted, RetrievalPolicy
+from pilotage_server.retrieval import Admitted
 from pilotage_server.store import jobs, lease_credentials, leases, pilots, sandboxes
 from pilotage_server.store.database import Database
 from pilotage_server.store.jobs import JobRow
@@ -73,7 +74,7 @@ class PilotDesk:
         notices: Notices,
         limits: JobLimits,
         times: LeaseTimes,
-        policy: RetrievalPolicy,
+        askers: Askers,
         clock: Clock,
         make_id: NewId = new_id,
     ) -> None:
@@ -82,7 +83,7 @@ class PilotDesk:
         self._notices = notices
         self._limits = limits
         self._times = times
-        self._policy = policy
+        self._askers = askers
         self._clock = clock
         self._new_id = make_id
         self._broker = Broker()
@@ -161,7 +162,7 @@ class PilotDesk:
         pilot = await self._database.read(lambda c: self._present(c, caller, pilot_id))
 
         # The same policy decides when the pilot comes for the credential: it is offered no job that it could not serve.
-        admitted = self._policy.admitted(caller)
+        admitted = self._askers.admitted(caller)
 
         def takes(requirements: Requirements) -> bool:
             return fits(requirements, pilot.offer, self._wall_left(pilot), admitted)
