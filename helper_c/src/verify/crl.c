@@ -159,21 +159,20 @@ take(struct verdict *d, X509_CRL *crl)
 	struct pil_lists *lists = d->lists;
 	enum pil_reason reason = PIL_OK;
 
-	if (crl == NULL)
-		lists->invalid = 1;
-	else if (X509_NAME_cmp(X509_CRL_get_issuer(crl),
+	if (crl != NULL && X509_NAME_cmp(X509_CRL_get_issuer(crl),
 	    X509_get_subject_name(lists->issuer)) != 0)
-		;		/* another CA of the same hash */
-	else if (!understood(crl) || !genuine(crl, lists->issuer))
+		goto done;	/* another CA of the same hash */
+	if (crl == NULL || !understood(crl) || !genuine(crl, lists->issuer)) {
 		lists->invalid = 1;
-	else {
-		reason = judge(d, crl);
-		if (lists->bytes <= KEEP_BYTES &&
-		    sk_X509_CRL_push(lists->genuine, crl) > 0)
-			return reason;
-		/* Not all are kept, so that none may be used again. */
-		lists->bytes = KEEP_BYTES + 1;
+		goto done;
 	}
+	reason = judge(d, crl);
+	if (lists->bytes <= KEEP_BYTES &&
+	    sk_X509_CRL_push(lists->genuine, crl) > 0)
+		return reason;
+	/* Not all are kept, so that none may be used again. */
+	lists->bytes = KEEP_BYTES + 1;
+done:
 	X509_CRL_free(crl);
 	return reason;
 }
