@@ -2,7 +2,7 @@
  * two_programs VERIFY CERTIFICATES VOMSDIR UID GID MAP PROXY [REQUEST]
  *
  * From a proxy to an account by pilotage-verify and pilotage-map alone, each
- * started and asked as pilotage-keep does it, the mapper first: it loads while
+ * started and asked as pilotage-keep does it: the mapper loads while
  * the verifier works. What LCMAPS does in one process.
  * The question to the mapper is left in REQUEST, so that it can be asked again.
  * Run by root.
@@ -165,8 +165,8 @@ main(int argc, char **argv)
 	    (len = read(fd, pem, sizeof(pem))) <= 0)
 		err(1, "%s", argv[7]);
 	(void)close(fd);
-	begin(&mapper);
 	begin(&verifier);
+	begin(&mapper);
 	verify(&verifier, pem, (size_t)len);
 	map(&mapper, argv[8]);
 	(void)printf("%s\n", answer.map.account);
