@@ -4,6 +4,7 @@
  * with PID, and prints what worked, once each.
  *	look MILLISECONDS [PID]		of PID and its children, or of all
  *	signal MILLISECONDS PID		KILL to the children of PID
+ *	signal-root MILLISECONDS PID	to those whose real uid is root's
  */
 #include <sys/ptrace.h>
 #include <sys/stat.h>
@@ -22,6 +23,7 @@
 #include <unistd.h>
 
 static unsigned long tried, seen;
+static int only_root;
 static volatile sig_atomic_t ended;
 static char told[64][64];
 
@@ -113,12 +115,28 @@ look_into(int pid)
 	}
 }
 
+static int
+is_root(int pid)
+{
+	char path[64], line[128];
+	int found = 0;
+	FILE *file;
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/status", pid);
+	if ((file = fopen(path, "re")) == NULL)
+		return 0;
+	while (!found && fgets(line, sizeof(line), file) != NULL)
+		found = strncmp(line, "Uid:\t0\t", 7) == 0;
+	(void)fclose(file);
+	return found;
+}
+
 static void
 hit(int pid)
 {
 	char name[32];
 
-	if (!name_of(pid, name, sizeof(name)))
+	if (!name_of(pid, name, sizeof(name)) || (only_root && !is_root(pid)))
 		return;
 	seen++;
 	tried++;
@@ -174,13 +192,14 @@ now(void)
 int
 main(int argc, char **argv)
 {
-	int signals = argc > 1 && strcmp(argv[1], "signal") == 0;
+	int signals = argc > 1 && strncmp(argv[1], "signal", 6) == 0;
 	int pid = argc > 3 ? atoi(argv[3]) : 0;
 	void (*act)(int) = signals ? hit : look_into;
 	long end;
 
 	if (argc < 3 || (signals && pid == 0))
 		return 99;
+	only_root = strcmp(argv[1], "signal-root") == 0;
 	(void)signal(SIGTERM, stop);
 	printf("ready\n");
 	(void)fflush(stdout);
