@@ -26,7 +26,6 @@ void	bare_start(long *) __attribute__((noreturn, used));
 void	*memset(void *, int, size_t);
 void	*memcpy(void *, const void *, size_t);
 
-#ifdef __x86_64__
 __asm__(".text\n"
     ".globl _start\n"
     ".type _start, @function\n"
@@ -47,32 +46,6 @@ kernel(long number, long a, long b, long c, long d, long e)
 	    "r"(fourth), "r"(fifth) : "rcx", "r11", "memory");
 	return number;
 }
-#else
-__asm__(".text\n"
-    ".globl _start\n"
-    ".type _start, %function\n"
-    "_start:\n"
-    "	mov x29, #0\n"
-    "	mov x30, #0\n"
-    "	mov x0, sp\n"
-    "	and sp, x0, #-16\n"
-    "	b bare_start\n");
-
-long
-kernel(long number, long a, long b, long c, long d, long e)
-{
-	register long eighth __asm__("x8") = number;
-	register long answer __asm__("x0") = a;
-	register long second __asm__("x1") = b;
-	register long third __asm__("x2") = c;
-	register long fourth __asm__("x3") = d;
-	register long fifth __asm__("x4") = e;
-
-	__asm__ volatile("svc #0" : "+r"(answer) : "r"(eighth), "r"(second),
-	    "r"(third), "r"(fourth), "r"(fifth) : "memory");
-	return answer;
-}
-#endif
 
 /* The kernel leaves the number of arguments and the arguments on the stack. */
 void

@@ -3,7 +3,7 @@
  *
  * pilotage-sweep is executed at the end of each run, and what a C library does
  * before main() takes several times as long as all the deleting. Where the way
- * into the kernel is written down (x86-64, AArch64) it is therefore linked to
+ * into the kernel is written down (x86-64) it is therefore linked to
  * nothing; elsewhere, and for the sanitizers, to libc (CMakeLists.txt).
  *
  * Each function answers with what the kernel answers: a negative number is an
