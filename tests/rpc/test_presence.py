@@ -1,5 +1,6 @@
 """A caller whose certificate is revoked while a session of theirs goes on."""
 
+import datetime
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,8 +10,9 @@ from toygrid import Identity, ToyGrid
 from pilotage.errors import PilotageError
 from pilotage.v1 import auth_pb2, job_pb2, pilot_pb2
 from pilotage.wire_errors import translated
-from pilotage.x509.files import LocalIdentity, load_identity
+from pilotage.x509.files import LocalIdentity, load_identity, write_proxy
 from pilotage.x509.keys import KeyKind
+from pilotage.x509.proxies import sign_proxy
 from pilotage_server.app import App
 from support.journey import acquire, delegate, register, retrieve_request, submit
 from support.server_rig import PILOT_ROLE, Client, Rig
@@ -67,6 +69,24 @@ def test_a_pilot_that_is_revoked_gets_no_more_of_anybody_although_its_session_wo
     # Everybody else goes on, with the session they have.
     owner.jobs.ListJobs(job_pb2.ListJobsRequest())
     assert opened(rig) == before
+
+
+def test_a_login_as_somebody_else_by_the_same_key_brings_no_revoked_session_back(
+    rig: Rig, grid: ToyGrid, alice_proxy: Path, robot: Robot, tmp_path: Path
+) -> None:
+    """Anybody who is not revoked can make a proxy for the key of one who is."""
+    grid.revoke(robot.who)
+    rig.call(App.check_credentials)
+    alice, key = load_identity(alice_proxy), load_identity(robot.proxy).key
+    hour, now = datetime.timedelta(hours=1), datetime.datetime.now(datetime.UTC)
+    proxy = sign_proxy(alice.chain, alice.key, key.public_key(), lifetime=hour, now=now)
+    write_proxy(tmp_path / "same-key.proxy", (proxy, *alice.chain), key)
+    same_key = rig.client(tmp_path / "same-key.proxy")
+    for _ in range(2):
+        assert same_key.auth.WhoAmI(auth_pb2.WhoAmIRequest()).principal.dn.endswith("CN=Alice")
+        with pytest.raises(PilotageError, match="CERTIFICATE_REVOKED"), translated():
+            robot.client.pilots.RefreshCredentialToken(robot.ask())
+        rig.call(App.check_credentials)
 
 
 def test_a_list_that_is_stale_shuts_nobody_out(rig: Rig, grid: ToyGrid, robot: Robot, unharmed: None) -> None:
