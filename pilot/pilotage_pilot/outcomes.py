@@ -10,6 +10,7 @@ import enum
 import msgspec
 
 from pilotage.errors import LeaseError, PilotageError, SandboxError
+from pilotage.holding import VERIFIER_FAULTS
 from pilotage.reasons import Reason
 from pilotage.states import Outcome
 from pilotage_pilot.dialogue import Exit, Failure
@@ -70,23 +71,13 @@ CREDENTIAL_REASONS = frozenset(
 
 NODE_REASONS = frozenset(
     {
-        Reason.CRL_EXPIRED,
-        Reason.CRL_MISSING,
-        Reason.CRL_INVALID,
-        Reason.SIGNING_POLICY_MISSING,
-        Reason.SIGNING_POLICY_MALFORMED,
-        Reason.NAMESPACES_MALFORMED,
-        Reason.CA_DIRECTORY_UNUSABLE,
-        Reason.VOMS_LSC_UNUSABLE,
+        *VERIFIER_FAULTS,
         Reason.VOMSES_NOT_FOUND,
         Reason.VOMSES_MALFORMED,
         Reason.VOMS_SERVER_UNREACHABLE,
         Reason.VOMS_SERVER_IDENTITY,
         Reason.VOMS_SERVER_FAILED,
         Reason.VOMS_ANSWER_MALFORMED,
-        Reason.VOMS_NOT_YET_VALID,
-        Reason.VERIFY_INTERNAL,
-        Reason.CERTIFICATE_NOT_YET_VALID,
         Reason.CALLER_NOT_ALLOWED,
         Reason.MAP_FILE_MALFORMED,
         Reason.MAP_FILE_UNUSABLE,

@@ -1,8 +1,8 @@
-"""Reasons for which a job is held that its owner can do nothing about."""
+"""Reasons that lie where a chain was verified, and not with its owner."""
 
 from pilotage.reasons import Reason
 
-SERVICE_FAULTS = (
+VERIFIER_FAULTS = (
     Reason.CRL_EXPIRED,
     Reason.CRL_MISSING,
     Reason.CRL_INVALID,
@@ -14,8 +14,10 @@ SERVICE_FAULTS = (
     Reason.VERIFY_INTERNAL,
     Reason.CERTIFICATE_NOT_YET_VALID,
     Reason.VOMS_NOT_YET_VALID,
-    Reason.KEY_TOKEN_UNAVAILABLE,
 )
+"""Causes in the files or the clock of the machine that verified: another may accept the same chain."""
+
+SERVICE_FAULTS = (*VERIFIER_FAULTS, Reason.KEY_TOKEN_UNAVAILABLE)
 """Causes that lie in the service's own files, clock or key token, and hold jobs until they have passed.
 
 Where a node is the cause, its pilot says so, and the job is offered elsewhere.
