@@ -181,31 +181,10 @@ def test_the_real_myproxy_takes_a_delegation_from_it_and_gives_one_back(
     assert (who.dn, who.limited, who.depth > case.depth) == (alice.dn, case.limited, True)
 
 
+VOMS_PROXY_INIT = ["-rfc", "-noregen", "-valid", "2:00", "-vomses", "{vomses}", "-voms", "demo:{fqan}", "-out", "{out}"]
 EXTENDERS = {
-    "voms-proxy-init2": [
-        "-rfc",
-        "-noregen",
-        "-valid",
-        "2:00",
-        "-vomses",
-        "{vomses}",
-        "-voms",
-        "demo:{fqan}",
-        "-out",
-        "{out}",
-    ],
-    "voms-proxy-init3": [
-        "-rfc",
-        "-noregen",
-        "-valid",
-        "2:00",
-        "-vomses",
-        "{vomses}",
-        "-voms",
-        "demo:{fqan}",
-        "-out",
-        "{out}",
-    ],
+    "voms-proxy-init2": VOMS_PROXY_INIT,
+    "voms-proxy-init3": VOMS_PROXY_INIT,
     "arcproxy": ["-B", "-C", "{proxy}", "-K", "{proxy}", "-V", "{vomses}", "-S", "demo:{fqan}", "-P", "{out}"],
 }
 

@@ -1,5 +1,7 @@
 """One toy grid for all tests of the service, and a server for each that asks."""
 
+import os
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -101,3 +103,15 @@ def ruled(make_rig: Callable[..., Rig], alice_proxy: Path, others_proxy: Path, p
         return make_rig(**{"roles": ROLES, "leases": LONG, **policy})
 
     return start
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of a few MiB, real and full when it is full."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting needs root")
+    place = tmp_path / "state"
+    place.mkdir(mode=0o700)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m,mode=0700", "tmpfs", str(place)], check=True)
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=True)

@@ -3,8 +3,7 @@
 import contextlib
 import os
 import sqlite3
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -72,16 +71,6 @@ def test_a_locked_database_refuses_both_and_leaves_nothing_half_done(
     # The key of a delegation is forgotten with it, and a new one is begun.
     assert reason(owner.credentials.CompleteDelegation, half) is Reason.DELEGATION_NOT_FOUND
     works(rig, owner, pilot, identity, kept)
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of a few MiB, real and full when it is full."""
-    place = tmp_path / "state"
-    place.mkdir(mode=0o700)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m,mode=0700", "tmpfs", str(place)], check=True)
-    yield place
-    subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
 @pytest.mark.root
