@@ -3,7 +3,8 @@
  * it does stands in the proxy file, after the last certificate:
  *	ATTACK cpu | memory | seccomp | segv | abort | hang | fork | stop |
  *	       flood | late
- *	ATTACK lie OFFSET BYTE		one byte of a good record is another
+ *	ATTACK lie OFFSET BYTE		one byte of a good record is this one
+ *	ATTACK flip OFFSET BITS		one byte of a good record is another
  *	ATTACK cut LENGTH		only so much of it
  *	ATTACK refuse REASON		a refusal, or with 0 what is left of one
  * The good record is read from the file "record" beside this program.
@@ -114,6 +115,8 @@ main(int argc, char **argv)
 		return 4;
 	if (sscanf(what, "lie %lu %lu", &offset, &byte) == 2)
 		((unsigned char *)&record)[offset] = (unsigned char)byte;
+	if (sscanf(what, "flip %lu %lu", &offset, &byte) == 2)
+		((unsigned char *)&record)[offset] ^= (unsigned char)byte;
 	(void)sscanf(what, "cut %zu", &size);
 	if (sscanf(what, "refuse %lu", &byte) == 1) {
 		memset(&record.who, 0, sizeof(record.who));
