@@ -200,6 +200,7 @@ class App:
         await self._bans.load()
         await self._links.load()
         await self._pilot_desk.start()
+        await self._issuer.start()
         self.port = self._server.listen(self.config.server.listen)
         if self.config.server.listen_mutual:
             self.mutual_port = self._server.listen_mutual(self.config.server.listen_mutual)

@@ -154,8 +154,7 @@ class Jobs(RuleBasedStateMachine):
 
     @rule(lease=leases)
     def issue_a_proxy(self, lease: Lease) -> None:
-        now = self.desks.now
-        self.run(self.desks.proxies.issued(lease.lease_id, now, now + datetime.timedelta(hours=12)))
+        self.run(self.desks.issue(lease.lease_id))
 
     @rule(lease=leases)
     def refuse_a_renewal(self, lease: Lease) -> None:

@@ -1,7 +1,6 @@
 """What a failed commit undid has not happened: no line of the log tells of it, and no metric counts it."""
 
 import asyncio
-import datetime
 import io
 import sqlite3
 from collections.abc import Coroutine
@@ -44,7 +43,7 @@ async def test_a_failed_renewal_is_told_after_the_commit_and_not_without(desks: 
     logs.configure("json", out=out)
     await desks.submit(ALICE, spec())
     (grant,) = await desks.take(await desks.register(renews=True))
-    await desks.proxies.issued(grant.lease_id, desks.now, desks.now + datetime.timedelta(hours=12))
+    await desks.issue(grant.lease_id)
     labels = {"told_by": "server", "reason": "CREDENTIAL_TOO_SHORT"}
     before = count("pilotage_renewals_failed_total", **labels)
     error = refuse(Reason.CREDENTIAL_TOO_SHORT)

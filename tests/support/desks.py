@@ -30,6 +30,7 @@ from pilotage_server.jobs import (
 from pilotage_server.principal import Principal, Proof
 from pilotage_server.retrieval import RetrievalPolicy
 from pilotage_server.store.database import Database
+from pilotage_server.store.lease_credentials import Issued
 from pilotage_server.tokens import TokenKeys
 from pilotage_server.workload import AttemptResult, Grant, Job, JobSpec, Offer, Report, Usage
 
@@ -232,6 +233,11 @@ class Desks:
     async def take(self, pilot_id: str, pilot: Principal = PILOT, slots: int = 1) -> tuple[Grant, ...]:
         """Acquire without waiting."""
         return (await self.pilots.acquire(pilot, pilot_id, slots, 0)).grants
+
+    async def issue(self, lease_id: str, hours: float = 12) -> None:
+        """Have a proxy noted that a lease was given just now."""
+        self.proxies.issued(Issued(lease_id, self.now, self.now + datetime.timedelta(hours=hours)))
+        await self.database.caught_up()
 
     async def beat(self, pilot_id: str, lease_id: str, phase: JobState | None, pilot: Principal = PILOT) -> str:
         """Report on one lease and return the order, with the reason."""

@@ -21,6 +21,8 @@ STEPS = (
     "when it is committed",
     "when JobService has noted it",
 )
+UNWRITTEN = "with notes of proxies that are never written down"
+"""Not a step: such a server serves, until somebody kills it."""
 ROTATION_STEPS = (
     "when a key is wrapped anew, before the commit",
     "when all keys are wrapped anew",
@@ -56,6 +58,7 @@ def arm(step: str) -> None:
     from pilotage_server.jobs import LeaseProxies
     from pilotage_server.store import audit, credentials
     from pilotage_server.store.audit import Act
+    from pilotage_server.store.lease_credentials import Issued
 
     if step == STEPS[0]:
         credentials.is_used = deadly(credentials.is_used, before=True)
@@ -87,11 +90,15 @@ def arm(step: str) -> None:
     elif step == STEPS[7]:
         issued = LeaseProxies.issued
 
-        async def last_note(self: LeaseProxies, *values: object, **named: object) -> None:
-            await issued(self, *values, **named)  # type: ignore[arg-type]
+        def last_note(self: LeaseProxies, proxy: Issued) -> None:
+            issued(self, proxy)
             die()
 
         LeaseProxies.issued = last_note  # type: ignore[method-assign]
+    elif step == UNWRITTEN:
+        from pilotage_server.store import database
+
+        database.SOON_SECONDS = 86400.0
     elif step in ROTATION_STEPS:
         arm_rotation(step)
     else:

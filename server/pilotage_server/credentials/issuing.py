@@ -34,6 +34,7 @@ from pilotage_server.store import rates
 from pilotage_server.store.audit import Act, Entry
 from pilotage_server.store.credentials import Issuance, StoredCredential
 from pilotage_server.store.database import Database
+from pilotage_server.store.lease_credentials import Issued
 from pilotage_server.store.rates import Rate, Scope
 from pilotage_server.tokens import CredentialClaims, TokenKeys
 from pilotage_server.verifier import Verifier
@@ -43,6 +44,8 @@ audit = structlog.get_logger("pilotage.audit")
 
 SHORTEST = datetime.timedelta(minutes=5)
 THREADS = 2
+RECALLED = 5000
+"""How many issued proxies a start looks back: many more than the book holds unwritten."""
 
 NO_FAILURE = (Reason.TOKEN_USED, Reason.LEASE_ENDED)
 """Refusals that say nothing of the renewal: a token shown twice, and a payload that is over."""
@@ -59,10 +62,16 @@ class LeaseDirectory(Protocol):
 class ProxyBook(Protocol):
     """Keeps what proxies leases have; JobService's side."""
 
-    async def issued(
-        self, lease_id: str, issue_time: datetime.datetime, expire_time: datetime.datetime, *, suffices: bool
-    ) -> None:
-        """Note a proxy that is about to be handed out; one that suffices lives as long as its pilot wanted."""
+    def check_ready(self) -> None:
+        """Raise STORE_UNAVAILABLE when it could not take a note now."""
+        ...
+
+    def issued(self, proxy: Issued) -> None:
+        """Note a proxy that is about to be handed out."""
+        ...
+
+    async def recall(self, newest: Sequence[Issued]) -> None:
+        """Take up the newest proxies again, oldest first: notes of some may have been lost when the service ended."""
         ...
 
     async def has_proxy(self, lease_id: str) -> bool:
@@ -128,13 +137,19 @@ class ProxyIssuer:
         self._threads = Workers("issue", THREADS)
         self._issuers = Issuers()
 
+    async def start(self) -> None:
+        """Let the book make up for notes that it lost, before the first call is served."""
+        newest = await self._database.read(lambda c: store.newest_issuances(c, RECALLED))
+        await self._book.recall([Issued(one.lease_id, one.issue_time, one.expire_time) for one in reversed(newest)])
+
     async def issue(self, caller: Principal, wanted: Wanted, *, renewal: bool) -> IssuedProxy:
         """Return a proxy for the caller's request: the first one of a lease, or for a renewal a newer one.
 
         Raises, in the order of the checks: INVALID_ARGUMENT, TOKEN_INVALID, TOKEN_EXPIRED, TOKEN_FOREIGN,
         TOKEN_USED, LEASE_ENDED, CREDENTIAL_NOT_FOUND, CREDENTIAL_DESTROYED, CREDENTIAL_EXPIRED,
         CREDENTIAL_TOO_SHORT, TARGET_REFUSED, CSR_INVALID, KEY_KIND_REFUSED, RETRIEVAL_KEY_WRONG, CREDENTIAL_REVOKED,
-        and TOKEN_USED again for the slower of two; for a renewal NOTHING_TO_RENEW, after LEASE_ENDED.
+        and TOKEN_USED again for the slower of two; for a renewal NOTHING_TO_RENEW, after LEASE_ENDED. STORE_UNAVAILABLE
+        while JobService cannot take notes of proxies.
         """
         refused = Act.RENEWAL_REFUSED if renewal else Act.RETRIEVAL_REFUSED
         async with self._ledger.late_refusals(refused, caller) as told:
@@ -160,6 +175,7 @@ class ProxyIssuer:
         *,
         renewal: bool,
     ) -> tuple[StoredCredential, Issuance, x509.Certificate]:
+        self._book.check_ready()
         limited = self._rates(caller, claims)
         kept = await self._look(claims, caller, limited, renewal=renewal)
         stored, sealed = self._check_kept(kept, claims)
@@ -186,7 +202,7 @@ class ProxyIssuer:
         suffices = bool(wanted.lifetime) and issuance.expire_time - now > wanted.lifetime - datetime.timedelta(
             seconds=2
         )
-        await self._book.issued(claims.lease_id, issuance.issue_time, issuance.expire_time, suffices=suffices)
+        self._book.issued(Issued(claims.lease_id, issuance.issue_time, issuance.expire_time, suffices))
         return stored, issuance, proxy
 
     async def _tell_owner(self, claims: CredentialClaims, refusal: PilotageError) -> None:

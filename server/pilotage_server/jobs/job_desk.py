@@ -191,6 +191,7 @@ class JobDesk:
             row = jobs.owned(connection, job_id, self._names(caller))
             return job, self._broker.requirements(connection, row.class_id)
 
+        await self._database.caught_up()
         job, waits = await self._database.read(read)
         if waits is None or not self._askers.refused_by_all(waits.vos):
             return job
@@ -200,6 +201,7 @@ class JobDesk:
         self, caller: Principal, states: Sequence[JobState], before: int | None, limit: int
     ) -> list[tuple[int, Job]]:
         """Return a page of the caller's jobs with their places, newest first."""
+        await self._database.caught_up()
         return await self._database.read(lambda c: jobs.views(c, self._names(caller), states, before, limit), slow=True)
 
     async def list_events(self, caller: Principal, job_id: str, after: int, limit: int) -> list[JobEvent]:

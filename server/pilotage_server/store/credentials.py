@@ -92,6 +92,7 @@ ISSUANCES_OF = (
     f"SELECT {ISSUANCE_COLUMNS} FROM issuances WHERE credential_id = ?"  # noqa: S608
     " AND (issue_time, issuance_id) < (?, ?) ORDER BY issue_time DESC, issuance_id DESC LIMIT ?"
 )
+NEWEST = f"SELECT {ISSUANCE_COLUMNS} FROM issuances ORDER BY rowid DESC LIMIT ?"  # noqa: S608
 
 
 def add(connection: sqlite3.Connection, stored: StoredCredential, sealed: bytes) -> None:
@@ -227,6 +228,11 @@ def issuances_of(connection: sqlite3.Connection, credential_id: str, after: Plac
     """Return the proxies made of a credential, newest first."""
     rows = connection.execute(ISSUANCES_OF, (credential_id, after.microseconds, after.row_id, limit))
     return [_issuance(row) for row in rows]
+
+
+def newest_issuances(connection: sqlite3.Connection, most: int) -> list[Issuance]:
+    """Return the last proxies of all, in the order they were recorded, newest first."""
+    return [_issuance(row) for row in connection.execute(NEWEST, (most,))]
 
 
 def _issuance(row: sqlite3.Row) -> Issuance:

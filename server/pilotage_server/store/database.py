@@ -6,6 +6,7 @@ failing operation fails alone, and nobody is told of something that a power cut 
 """
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import sqlite3
@@ -13,12 +14,13 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Generic, NoReturn, Self, TypeVar
+from typing import Self, TypeVar
 
 from pilotage.errors import PilotageError, refuse
 from pilotage.reasons import Reason
 from pilotage_server.store import migrate
 from pilotage_server.store.migrate import Kind
+from pilotage_server.store.writes import LaterWrite, Write, raise_store_error, store_error
 from pilotage_server.workers import Done, Workers
 
 P = TypeVar("P")
@@ -27,73 +29,9 @@ T = TypeVar("T")
 WINDOW_SECONDS = 0.002
 """How long a new batch gathers after one that had company; a lone caller never waits."""
 BATCH = 200
+SOON_SECONDS = 0.02
+"""How long what `write_soon` was given waits for company at most."""
 BUSY_SECONDS = 5.0
-
-
-def _store_error(error: sqlite3.Error) -> Exception:
-    """Say in our words why SQLite did not do it; an error of ours in a statement stays what it is."""
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-    if code == sqlite3.SQLITE_FULL:
-        return refuse(Reason.DISK_FULL)
-    if code == sqlite3.SQLITE_ERROR:
-        return error
-    return refuse(Reason.STORE_UNAVAILABLE, f"The database did not answer ({error.sqlite_errorname}).")
-
-
-def _raise(error: sqlite3.Error) -> NoReturn:
-    told = _store_error(error)
-    if told is error:
-        raise error
-    raise told from error
-
-
-class _Write(Generic[T]):
-    """An operation that waits for its turn, and the future its caller waits for."""
-
-    def __init__(
-        self,
-        op: Callable[[sqlite3.Connection], T],
-        committed: Callable[[T], None] | None,
-        future: asyncio.Future[T],
-    ) -> None:
-        self.op = op
-        self.committed = committed
-        self.future = future
-        self.value: T
-        self.error: Exception | None = None
-
-    def run(self, connection: sqlite3.Connection) -> None:
-        """Run in a savepoint; on an exception undo this operation and nothing else."""
-        connection.execute("SAVEPOINT op")
-        try:
-            self.value = self.op(connection)
-        except Exception as error:
-            self.error = _store_error(error) if isinstance(error, sqlite3.OperationalError) else error
-            if connection.in_transaction:  # a full disk makes SQLite undo the whole transaction by itself
-                connection.execute("ROLLBACK TO op")
-        if connection.in_transaction:
-            connection.execute("RELEASE op")
-
-    def settle(self) -> None:
-        """Tell the caller, who may have gone, and whoever must know of what is now durable."""
-        if self.error is not None:
-            self.fail(self.error)
-            return
-        if not self.future.done():
-            self.future.set_result(self.value)
-        if self.committed is not None:
-            try:
-                self.committed(self.value)
-            except Exception as error:
-                # The value is durable and the pump serves everybody: report, and go on.
-                asyncio.get_running_loop().call_exception_handler(
-                    {"message": "a callback after a commit failed", "exception": error}
-                )
-
-    def fail(self, error: Exception) -> None:
-        """Tell the caller that nothing was done."""
-        if not self.future.done():
-            self.future.set_exception(error)
 
 
 class Database:
@@ -109,10 +47,12 @@ class Database:
         self._commit_thread = Workers(f"commit-{path.stem}")
         self._read_thread = Workers(f"read-{path.stem}")
         # The pump holds writes of every result type; each settles its own future.
-        self._waiting: deque[_Write[object]] = deque()
+        self._waiting: deque[Write[object]] = deque()
         self._turn = threading.Lock()
         """Held by whoever has a transaction open on the writer: the pump, or a thread in `_write_alone`."""
         self._pumping = False
+        self._soon = False
+        self._later = 0
         self._held_up = False
         self._apart = 0
         self._had_company = False
@@ -137,7 +77,7 @@ class Database:
             ) from error
         except sqlite3.Error as error:
             os.close(lock)
-            _raise(error)
+            raise_store_error(error)
         except PilotageError:
             os.close(lock)
             raise
@@ -161,7 +101,7 @@ class Database:
         """
         self._check_open()
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._append(_Write(op, committed, future))
+        self._append(Write(op, committed, future))
         return await future
 
     async def write_prepared(
@@ -179,7 +119,7 @@ class Database:
         self._check_open()
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         prepared: list[P] = []
-        write = _Write(lambda connection: op(connection, prepared[0]), committed, future)
+        write = Write(lambda connection: op(connection, prepared[0]), committed, future)
 
         def work() -> bool:
             prepared.append(prepare())
@@ -203,20 +143,58 @@ class Database:
         self._apart += 1
         return await future
 
+    def write_soon(
+        self,
+        op: Callable[[sqlite3.Connection], T],
+        committed: Callable[[T], None],
+        failed: Callable[[Exception], None],
+    ) -> None:
+        """Have an operation done with the next batch, within SOON_SECONDS, and return at once.
+
+        It is done before whatever is given to `write` after it; a crash before its commit loses it, and the caller
+        must be able to mend that. Either `committed` or `failed` is called on the event loop.
+        """
+        self._check_open()
+
+        def done(tell: Callable[[P], None]) -> Callable[[P], None]:
+            def told(value: P) -> None:
+                self._later -= 1
+                tell(value)
+
+            return told
+
+        self._later += 1
+        self._waiting.append(LaterWrite(op, done(committed), done(failed)))  # type: ignore[arg-type]
+        if not (self._pumping or self._soon):
+            self._soon = True
+            asyncio.get_running_loop().call_later(SOON_SECONDS, self._write_waiting)
+
+    async def caught_up(self) -> None:
+        """Wait until what `write_soon` was given so far can be read, if it can be written."""
+        if self._later:
+            with contextlib.suppress(PilotageError):
+                await self.write(lambda _: None)
+
+    def _write_waiting(self) -> None:
+        self._soon = False
+        if self._waiting and not self._pumping:
+            self._pumping = True
+            self._begin()
+
     def _check_open(self) -> None:
         if self._closing:
             raise refuse(Reason.STORE_UNAVAILABLE, "The database is being closed.")
 
-    def _append(self, write: _Write[T]) -> None:
+    def _append(self, write: Write[T]) -> None:
         self._waiting.append(write)  # type: ignore[arg-type]
         if not self._pumping:
             self._pumping = True
             self._call_for_batch()
 
-    def _write_alone(self, write: _Write[T]) -> bool:
+    def _write_alone(self, write: Write[T]) -> bool:
         """Write in the calling thread, if it is nobody's turn; tell whether that was so. The outcome is in `write`."""
         # While the pump has work, this is some of it: else threads could keep the turn among themselves for long.
-        if self._pumping or not self._turn.acquire(blocking=False):
+        if self._pumping or self._waiting or not self._turn.acquire(blocking=False):
             return False
         try:
             self._begin_patiently()
@@ -224,7 +202,7 @@ class Database:
             if write.error is None:
                 self._commit()
         except sqlite3.Error as error:
-            write.error = _store_error(error)
+            write.error = store_error(error)
         finally:
             try:
                 self._undo()
@@ -244,6 +222,7 @@ class Database:
         if self._closing:
             return
         self._closing = True
+        self._write_waiting()
         try:
             if self._pumping or self._apart:
                 self._at_rest = asyncio.get_running_loop().create_future()
@@ -271,7 +250,7 @@ class Database:
             self._held_up = True
             return
         batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
-        batch = [write for write in batch if not write.future.cancelled()]
+        batch = [write for write in batch if write.wanted]
         if not batch:
             self._end_turn()
             return
@@ -285,7 +264,7 @@ class Database:
             return
         self._perform(batch)
 
-    def _perform(self, batch: list[_Write[object]]) -> None:
+    def _perform(self, batch: list[Write[object]]) -> None:
         """Run a batch in the transaction that was begun, and have it committed."""
         try:
             for write in batch:
@@ -298,7 +277,7 @@ class Database:
             self._in_commit_thread(self._commit, self._settle, batch)
 
     def _in_commit_thread(
-        self, work: Callable[[], None], then: Callable[[list[_Write[object]]], None], batch: list[_Write[object]]
+        self, work: Callable[[], None], then: Callable[[list[Write[object]]], None], batch: list[Write[object]]
     ) -> None:
         """Do what may wait for the disk or for a lock off the loop, then go on with the batch, or fail it."""
 
@@ -312,13 +291,13 @@ class Database:
 
         self._commit_thread.submit(work, done)
 
-    def _settle(self, batch: list[_Write[object]]) -> None:
+    def _settle(self, batch: list[Write[object]]) -> None:
         for write in batch:
             write.settle()
         self._had_company = len(batch) > 1
         self._end_turn()
 
-    def _fail(self, batch: list[_Write[object]], error: Exception) -> None:
+    def _fail(self, batch: list[Write[object]], error: Exception) -> None:
         """Undo a batch, and tell every caller of it."""
         try:
             self._undo()
@@ -327,7 +306,7 @@ class Database:
             self._closing = True
             batch += self._waiting
             self._waiting.clear()
-        failure = _store_error(error) if isinstance(error, sqlite3.Error) else error
+        failure = store_error(error) if isinstance(error, sqlite3.Error) else error
         for write in batch:
             write.fail(failure)
         self._had_company = len(batch) > 1
@@ -372,7 +351,7 @@ def _snapshot(connection: sqlite3.Connection, op: Callable[[sqlite3.Connection],
             if connection.in_transaction:
                 connection.execute("COMMIT")
     except sqlite3.OperationalError as error:
-        _raise(error)
+        raise_store_error(error)
 
 
 def _take_lock(path: Path) -> int:

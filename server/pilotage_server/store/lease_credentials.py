@@ -32,6 +32,15 @@ def proxy(connection: sqlite3.Connection, lease_id: str) -> LeaseProxy | None:
     return None if row is None else LeaseProxy(*row)
 
 
+class Issued(msgspec.Struct, frozen=True):
+    """A proxy that a lease was given; one that suffices lives as long as its pilot wanted."""
+
+    lease_id: str
+    issue_time: datetime.datetime
+    expire_time: datetime.datetime
+    suffices: bool = False
+
+
 class Plan(msgspec.Struct, frozen=True):
     """What decides whether and when the proxy of a live lease is renewed."""
 
@@ -39,40 +48,31 @@ class Plan(msgspec.Struct, frozen=True):
     job_id: str
     credential_expire_us: int
     stop_reason: str
+    issue_us: int | None
     offer: Offer
 
 
 def plan(connection: sqlite3.Connection, lease_id: str) -> Plan | None:
     """Return what the renewal of a live lease's proxy goes by; None when the lease is over."""
     row = connection.execute(
-        "SELECT job.job_seq, job_id, credential_expire_us, stop_reason, offer"
+        "SELECT job.job_seq, job_id, credential_expire_us, stop_reason, issue_us, offer"
         " FROM lease JOIN lease_credential USING (lease_id) JOIN job USING (job_seq)"
         " JOIN pilot ON pilot.pilot_id = lease.pilot_id WHERE lease.lease_id = ? AND lease.end_us IS NULL",
         (lease_id,),
     ).fetchone()
     if row is None:
         return None
-    job_seq, job_id, credential_expire_us, stop_reason, offer = row
-    return Plan(job_seq, job_id, credential_expire_us, stop_reason, msgspec.json.decode(offer, type=Offer))
+    job_seq, job_id, ends, stop_reason, issue_us, offer = row
+    return Plan(job_seq, job_id, ends, stop_reason, issue_us, msgspec.json.decode(offer, type=Offer))
 
 
-def issued(
-    connection: sqlite3.Connection,
-    lease_id: str,
-    issue_time: datetime.datetime,
-    expire_time: datetime.datetime,
-    renew_time: datetime.datetime | None,
-) -> None:
+def issued(connection: sqlite3.Connection, proxy: Issued, renew_time: datetime.datetime | None) -> None:
     """Note a new proxy; what went wrong with the one before is over."""
+    renew = None if renew_time is None else microseconds(renew_time)
     connection.execute(
         "UPDATE lease_credential SET issue_us = ?, expire_us = ?, renew_us = ?, issued = issued + 1,"
         " error_us = NULL, reason = '', message = '' WHERE lease_id = ?",
-        (
-            microseconds(issue_time),
-            microseconds(expire_time),
-            None if renew_time is None else microseconds(renew_time),
-            lease_id,
-        ),
+        (microseconds(proxy.issue_time), microseconds(proxy.expire_time), renew, proxy.lease_id),
     )
 
 
