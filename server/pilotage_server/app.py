@@ -43,6 +43,7 @@ from pilotage_server.jobs import (
 )
 from pilotage_server.key_ring import KeyRing
 from pilotage_server.logs import fault
+from pilotage_server.processors import work_anywhere
 from pilotage_server.rpc.admin_service import AdminServicer
 from pilotage_server.rpc.auth_service import AuthServicer
 from pilotage_server.rpc.credential_service import CredentialServicer
@@ -114,7 +115,7 @@ class App:
         jobs, credentials = self._databases["jobs"], self._databases["credentials"]
         self._verifier = Verifier(config.server.ca_dir, config.server.voms_dir, clock)
         undo.callback(self._verifier.close)
-        self._pool = KeyPool(KeyKind.RSA_2048, config.credentials.key_pool)
+        self._pool = KeyPool(KeyKind.RSA_2048, config.credentials.key_pool, begin=work_anywhere)
         undo.callback(self._pool.close)
         policy = config.policy()
         retrieval = config.retrieval_policy()

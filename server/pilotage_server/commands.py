@@ -14,7 +14,7 @@ from pathlib import Path
 import structlog
 
 from pilotage.errors import PilotageError
-from pilotage_server import audit_commands, key_commands, logs
+from pilotage_server import audit_commands, key_commands, logs, processors
 from pilotage_server import config as configuration
 from pilotage_server import keys as key_files
 from pilotage_server.app import App, prepare_state
@@ -77,6 +77,7 @@ def run(config: Config, _: argparse.Namespace) -> int:
     prepare_state(config)
     with logs.open_audit(config.server.state_dir / "audit.jsonl") as audit:
         logs.configure(config.server.log, audit)
+        processors.serve_on(config.server.processor)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             return runner.run(_serve(config))
 
@@ -84,6 +85,7 @@ def run(config: Config, _: argparse.Namespace) -> int:
 async def _serve(config: Config) -> int:
     app = App(config)
     loop = asyncio.get_running_loop()
+    loop.set_default_executor(processors.heavy_threads("any"))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, app.stopping.set)
     try:

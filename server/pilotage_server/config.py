@@ -9,6 +9,7 @@ import msgspec
 
 from pilotage.errors import refuse
 from pilotage.reasons import Reason
+from pilotage_server import processors
 from pilotage_server.auth.policy import Policy
 from pilotage_server.credentials.abuse import AbuseLimits
 from pilotage_server.credentials.hsm import TokenPlace
@@ -42,6 +43,8 @@ class ServerSection(Section, frozen=True, kw_only=True):
     voms_dir: Path | None = None
     listen_mutual: str = ""
     log: Literal["json", "text"] = "json"
+    processor: int | None = None
+    """The one on which calls are served; keys are made on all."""
 
 
 class RolesSection(Section, frozen=True, kw_only=True):
@@ -158,6 +161,7 @@ def parse(text: bytes, source: str) -> Config:
 
 def check_files(config: Config) -> None:
     """Raise CONFIG_INVALID unless the folders the configuration names are there."""
+    processors.check(config.server.processor)
     for name, folder in (("ca_dir", config.server.ca_dir), ("voms_dir", config.server.voms_dir)):
         if folder is not None and not folder.is_dir():
             raise refuse(Reason.CONFIG_INVALID, f"server.{name}: {folder} is not a directory.")

@@ -75,3 +75,41 @@ def test_nobody_of_the_servers_account_looks_into_it(server: ServerProcess) -> N
     server.start()
     limits = Path(f"/proc/{server.pid}/limits").read_text()
     assert ["Max", "core", "file", "size", "0", "0"] in [line.split()[:6] for line in limits.splitlines()]
+
+
+def processors(pid: int) -> dict[str, set[str]]:
+    """Return on which processors the threads of each name may run (proc(5))."""
+    found: dict[str, set[str]] = {}
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for line in (task / "status").read_text().splitlines():
+            if line.startswith("Cpus_allowed_list:"):
+                found.setdefault((task / "comm").read_text().strip(), set()).add(line.split()[1])
+    return found
+
+
+def test_calls_are_served_on_the_one_processor_that_the_operator_names_and_keys_are_made_on_all(
+    grid: ToyGrid, host: Identity, tmp_path: Path, alice_proxy: Path
+) -> None:
+    own = os.sched_getaffinity(0)
+    last = max(own)
+    server = ServerProcess(grid, tmp_path, host, {"server": {"processor": last}})
+    try:
+        server.start()
+        with open_channel(server.target, ca_dir=server.grid.ca_dir, identity=load_identity(alice_proxy)) as channel:
+            delegate(Client(channel), load_identity(alice_proxy), kind=KeyKind.RSA_2048)
+        # Threads have the name of the program or one of gRPC's; the one that makes keys is alone in having all.
+        found = processors(server.pid)
+        everywhere = [name for name, where in found.items() if where - {str(last)}]
+        assert len(everywhere) == (1 if len(own) > 1 else 0), found
+        assert "event_engine" in found
+        assert found["event_engine"] == {str(last)}
+    finally:
+        server.close()
+
+
+def test_a_processor_that_is_not_there_is_refused(grid: ToyGrid, host: Identity, tmp_path: Path) -> None:
+    server = ServerProcess(grid, tmp_path, host, {"server": {"processor": 123_456}})
+    done = server.command("check-config")
+    assert done.returncode == 2
+    assert "CONFIG_INVALID" in done.stderr
+    assert "server.processor: 123456 is not one of those this process may use" in done.stderr

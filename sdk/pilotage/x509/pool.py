@@ -8,6 +8,7 @@ the GIL).
 import asyncio
 import threading
 from collections import deque
+from collections.abc import Callable
 
 import msgspec
 
@@ -32,15 +33,23 @@ class KeyPool:
     """Keep up to `size` fresh key pairs ready; none is ever given twice.
 
     An empty pool makes the pair in the thread that calls `take`, so that is bounded by the cost of one; an event loop
-    calls `fetch`. `size` 0 starts no thread.
+    calls `fetch`. `size` 0 starts no thread. Each thread calls `begin` first.
     """
 
-    def __init__(self, kind: KeyKind = KeyKind.RSA_2048, size: int = 4, *, threads: int = 1) -> None:
+    def __init__(
+        self,
+        kind: KeyKind = KeyKind.RSA_2048,
+        size: int = 4,
+        *,
+        threads: int = 1,
+        begin: Callable[[], None] = lambda: None,
+    ) -> None:
         self.kind = kind
         self.size = size
         self._pairs: deque[KeyPair] = deque()
         self._changed = threading.Condition()
         self._closed = False
+        self._begin = begin
         self._threads = [
             threading.Thread(target=self._refill, name=f"pilotage-keys-{number}", daemon=True)
             for number in range(threads if size > 0 else 0)
@@ -85,6 +94,7 @@ class KeyPool:
         self.close()
 
     def _refill(self) -> None:
+        self._begin()
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._closed or len(self._pairs) < self.size)

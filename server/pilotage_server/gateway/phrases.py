@@ -9,11 +9,11 @@ import collections
 import hashlib
 import hmac
 import os
-from concurrent.futures import ThreadPoolExecutor
 
 from pilotage.errors import refuse
 from pilotage.reasons import Reason
 from pilotage.secret import Secret
+from pilotage_server.processors import heavy_threads
 from pilotage_server.store.myproxy import Entry, Seal
 
 SALT_BYTES = 32
@@ -35,7 +35,7 @@ class Stretcher:
     """Turn pass phrases into keys, one after the other in a thread, so that memory and CPU stay bounded."""
 
     def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="scrypt")
+        self._threads = heavy_threads("scrypt", THREADS)
         self._waiting: collections.Counter[str] = collections.Counter()
 
     async def retrieval_key(self, entry: Entry, passphrase: Secret, host: str) -> Secret:
