@@ -346,7 +346,7 @@ def test_a_full_disk_refuses_the_proxy_and_leaves_neither_it_nor_a_row(
         assert reason(pilot.credentials.RetrieveCredential, retrieve_request(lease)) is Reason.DISK_FULL
         bad = pb.RetrieveCredentialRequest()
         assert reason(pilot.credentials.RetrieveCredential, bad) is Reason.TOKEN_INVALID
-    assert '"unrecorded": true' in rig.log_text
+    assert '"unrecorded":true' in rig.log_text
     assert len(rows(watcher)) == before
     pilot.credentials.RetrieveCredential(retrieve_request(lease))
     assert acts(rows(watcher)[before:]) == ["proxy issued"]

@@ -138,7 +138,7 @@ def test_each_call_leaves_one_line(rig: Rig, owner: Client, alice_proxy: Path) -
     refused(owner.credentials.GetCredential, UNKNOWN)
     lines = [line for line in rig.log_text.splitlines()[before:] if "GetCredential" in line]
     assert len(lines) == 1
-    for part in ('"reason": "CREDENTIAL_NOT_FOUND"', '"principal": "/O=Toy Grid/CN=Alice"', '"ms": ', '"peer": "ipv4:'):
+    for part in ('"reason":"CREDENTIAL_NOT_FOUND"', '"principal":"/O=Toy Grid/CN=Alice"', '"ms":', '"peer":"ipv4:'):
         assert part in lines[0]
     assert str(alice_proxy) not in lines[0]
 

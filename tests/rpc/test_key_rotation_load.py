@@ -239,7 +239,7 @@ def test_jobs_that_waited_through_a_rotation_run_with_keys_wrapped_anew(
         pilot_pb2.RefreshCredentialTokenRequest(pilot_id=pilot_id, lease_id=held.lease_id)
     )
     assert fresh.retrieval_key == delegated.retrieval_key
-    assert '"lost": 0' in rig.log_text
+    assert '"lost":0' in rig.log_text
     rig.stop()
     with contextlib.closing(sqlite3.connect(rig.state / "jobs.sqlite")) as connection, connection:
         connection.execute("UPDATE job_key SET wrapped = substr(wrapped, 10) WHERE job_seq = 1")

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import os
 import sqlite3
 from pathlib import Path
@@ -34,6 +35,18 @@ def test_a_line_is_json_with_time_level_and_speaker(out: io.StringIO) -> None:
     assert (line["event"], line["level"], line["logger"], line["ms"]) == ("call", "info", "pilotage.rpc", 1.5)
     assert str(line["ts"]).endswith("Z")
     assert line["dn"] == "/O=Grid/CN=Ä\nforged"
+
+
+@pytest.mark.parametrize("name", ["Ä", "\u202egrid", "\x9b31m", "\x1b]0;", "\x7f", "\ud800", "\u2028"])
+def test_a_line_is_ascii_on_one_line_whatever_a_name_holds(name: str, out: io.StringIO) -> None:
+    logs.configure("json", out=out)
+    structlog.get_logger("pilotage.rpc").info("call", dn=name, ms=float("nan"), n=1)
+    text = out.getvalue()
+    assert text.isascii()
+    assert len(text.splitlines()) == 1
+    assert text.rstrip("\n").isprintable() or name == "\x7f"
+    decoded = json.loads(text)
+    assert (decoded["dn"], decoded["n"]) == (name, 1)
 
 
 @pytest.mark.parametrize("form", ["json", "text"])

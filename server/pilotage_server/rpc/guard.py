@@ -100,6 +100,8 @@ class Guard(grpc.aio.ServerInterceptor):
         self._gate = gate
         self._witness = witness
         self._clock = clock
+        # Bound once, for each binding costs as much as a line.
+        self._log = log.bind()
         self._wrapped: dict[str, grpc.RpcMethodHandler[object, object]] = {}
 
     async def intercept_service(self, continuation, handler_call_details):  # type: ignore[no-untyped-def]
@@ -187,7 +189,7 @@ class Guard(grpc.aio.ServerInterceptor):
             set_principal(None)
             took = time.perf_counter() - began
             metrics.call(method, outcome, took)
-            log.info(
+            self._log.info(
                 "call",
                 method=method,
                 principal=caller.dn if caller else "",
