@@ -83,6 +83,16 @@ def _of_call(method: str, outcome: str) -> tuple[Counter, Histogram]:
     return RPC_CALLS.labels(service, name, *how), RPC_SECONDS.labels(service, name)
 
 
+def act(name: str, reason: str) -> None:
+    """Count an act on credentials, in the words of the audit."""
+    _of_act(name, reason).inc()
+
+
+@functools.cache
+def _of_act(name: str, reason: str) -> Counter:
+    return ACTS.labels(name, reason)
+
+
 def background_failure(work: str, error: Exception) -> None:
     """Count work of the server's own that failed."""
     reason = error.reason if isinstance(error, PilotageError) else Reason.INTERNAL

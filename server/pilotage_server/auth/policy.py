@@ -163,9 +163,8 @@ class Policy:
             raise refuse(Reason.LIMITED_PROXY_REFUSED)
         if Rule.AUTHENTICATED in wanted.rules:
             return
-        roles = self.roles(principal)
         needed = [ROLE_OF[rule] for rule in wanted.rules]
-        if not any(role in roles for role in needed):
+        if not any(self._roles[role].give(principal) for role in needed):
             names = " or ".join(sorted(role.value for role in needed))
             raise refuse(
                 Reason.ROLE_REQUIRED,

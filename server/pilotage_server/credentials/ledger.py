@@ -320,4 +320,4 @@ def _tell(entry: Entry, head: Head | None) -> None:
 
 
 def _count(entry: Entry) -> None:
-    metrics.ACTS.labels(entry.act.value, entry.reason).inc()
+    metrics.act(entry.act.value, entry.reason)

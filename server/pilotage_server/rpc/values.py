@@ -10,6 +10,7 @@ from google.protobuf import duration_pb2, timestamp_pb2
 from pilotage.errors import refuse
 from pilotage.reasons import Reason
 from pilotage_server.store.credentials import Place
+from pilotage_server.store.times import microseconds
 
 DEFAULT_PAGE = 50
 LARGEST_PAGE = 1000
@@ -18,9 +19,8 @@ LONGEST_SPAN = datetime.timedelta(days=3650)
 
 def timestamp(moment: datetime.datetime) -> timestamp_pb2.Timestamp:
     """Return a time as a message."""
-    message = timestamp_pb2.Timestamp()
-    message.FromDatetime(moment)
-    return message
+    seconds, rest = divmod(microseconds(moment), 1_000_000)
+    return timestamp_pb2.Timestamp(seconds=seconds, nanos=rest * 1000)
 
 
 def moment(message: timestamp_pb2.Timestamp) -> datetime.datetime:

@@ -198,7 +198,7 @@ class Database:
             return False
         try:
             self._begin_patiently()
-            write.run(self._writer)
+            write.run_alone(self._writer)
             if write.error is None:
                 self._commit()
         except sqlite3.Error as error:

@@ -46,14 +46,19 @@ class Write(Generic[T]):
     def run(self, connection: sqlite3.Connection) -> None:
         """Run in a savepoint; on an exception undo this operation and nothing else."""
         connection.execute("SAVEPOINT op")
+        self.run_alone(connection)
+        # A full disk makes SQLite undo the whole transaction by itself.
+        if self.error is not None and connection.in_transaction:
+            connection.execute("ROLLBACK TO op")
+        if connection.in_transaction:
+            connection.execute("RELEASE op")
+
+    def run_alone(self, connection: sqlite3.Connection) -> None:
+        """Run in a transaction of its own; after an error that is to be undone."""
         try:
             self.value = self.op(connection)
         except Exception as error:
             self.error = store_error(error) if isinstance(error, sqlite3.OperationalError) else error
-            if connection.in_transaction:  # a full disk makes SQLite undo the whole transaction by itself
-                connection.execute("ROLLBACK TO op")
-        if connection.in_transaction:
-            connection.execute("RELEASE op")
 
     @property
     def wanted(self) -> bool:
