@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import psutil
+from bench.service import PROCESSOR
 from toygrid import Identity, ToyGrid
 
 CONFIGURATION = """\
@@ -52,6 +53,8 @@ class MyProxy:
             time.sleep(0.05)
         self._port = port.read_text().strip()
         self._process = psutil.Process(int(pid.read_text()))
+        # What it forks for a connection inherits this.
+        self._process.cpu_affinity([PROCESSOR])
         request = folder / "request.pem"
         words = ["openssl", "req", "-new", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=x"]
         words += ["-keyout", str(folder / "request.key"), "-out", str(request)]

@@ -24,7 +24,10 @@ from support.server_rig import OWNER_ROLE, PILOT_ROLE, Client
 
 KEY_POOL = 64
 NO_LIMIT = 10**9
+PROCESSOR = min(os.sched_getaffinity(0))
+"""The one on which either server runs: the goals are per server core."""
 SETTINGS = {
+    "server": {"processor": PROCESSOR},
     "credentials": {"key_pool": KEY_POOL},
     # Nobody sends heartbeats for the pilot.
     "leases": {"sent_seconds": 86_400, "lease_seconds": 86_400},
