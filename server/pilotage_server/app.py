@@ -192,7 +192,8 @@ class App:
         self._presence = Presence(self._verifier, clock)
         desk.tell(self._presence.note)
         gates = Gates(self._bans, self._presence)
-        guard = Guard(policy, ring.sessions, Peers(self._verifier, clock), gates, self._ledger, clock)
+        every = config.server.log_calls == "all"
+        guard = Guard(policy, ring.sessions, Peers(self._verifier, clock), gates, self._ledger, clock, log_all=every)
         self._server = RpcServer(guard, servicers, self._certificates)
 
     async def start(self) -> None:

@@ -43,6 +43,8 @@ class ServerSection(Section, frozen=True, kw_only=True):
     voms_dir: Path | None = None
     listen_mutual: str = ""
     log: Literal["json", "text"] = "json"
+    log_calls: Literal["refused", "all"] = "refused"
+    """Which calls leave a line; those that succeed are counted, and on record where they act on credentials or jobs."""
     processor: int | None = None
     """The one on which calls are served; keys are made on all."""
 

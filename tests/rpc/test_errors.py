@@ -133,6 +133,21 @@ def test_a_message_above_the_limit_is_refused(owner: Client) -> None:
     assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
+def test_a_call_that_succeeds_leaves_a_line_only_where_the_operator_wants_it(
+    make_rig: Callable[..., Rig], alice_proxy: Path
+) -> None:
+    for wanted, lines in (("refused", 1), ("all", 2)):
+        rig = make_rig(server={"log_calls": wanted})
+        before = rig.log_text.count("\n")
+        owner = rig.client(alice_proxy)
+        owner.auth.WhoAmI(auth_pb2.WhoAmIRequest())
+        refused(owner.credentials.GetCredential, UNKNOWN)
+        new = rig.log_text.splitlines()[before:]
+        of_both = [line for line in new if "/WhoAmI" in line or "/GetCredential" in line]
+        assert len(of_both) == lines
+        rig.stop()
+
+
 def test_each_call_leaves_one_line(rig: Rig, owner: Client, alice_proxy: Path) -> None:
     before = rig.log_text.count("\n")
     refused(owner.credentials.GetCredential, UNKNOWN)

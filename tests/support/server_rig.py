@@ -174,6 +174,7 @@ def config_text(grid: ToyGrid, state: Path, host: Identity, settings: Mapping[st
             "host_key": str(host.key_path),
             "ca_dir": str(grid.ca_dir),
             "voms_dir": str(grid.voms_dir),
+            "log_calls": "all",
         },
         "roles": {"pilot": [PILOT_ROLE], "owner": [OWNER_ROLE], "admin": [f"/O={grid.name}/CN={ADMIN_CN}"]},
         "credentials": {"key_pool": 1},

@@ -2,7 +2,7 @@
 
 It proves who is calling (session token, or the peer certificate of the mutual-TLS port), asks the one
 table whether that caller may, makes the principal known to the handler, turns refusals into statuses,
-keeps faults inside, and writes one line a call.
+keeps faults inside, and writes one line a call: of those that fail, or of all.
 """
 
 import contextlib
@@ -92,7 +92,15 @@ class Guard(grpc.aio.ServerInterceptor):
     """Authenticate, authorise, answer for errors, and log."""
 
     def __init__(
-        self, policy: Policy, sessions: Sessions, peers: Peers, gate: Gate, witness: Witness, clock: Clock
+        self,
+        policy: Policy,
+        sessions: Sessions,
+        peers: Peers,
+        gate: Gate,
+        witness: Witness,
+        clock: Clock,
+        *,
+        log_all: bool = False,
     ) -> None:
         self._policy = policy
         self._sessions = sessions
@@ -100,8 +108,7 @@ class Guard(grpc.aio.ServerInterceptor):
         self._gate = gate
         self._witness = witness
         self._clock = clock
-        # Bound once, for each binding costs as much as a line.
-        self._log = log.bind()
+        self._log_all = log_all
         self._wrapped: dict[str, grpc.RpcMethodHandler[object, object]] = {}
 
     async def intercept_service(self, continuation, handler_call_details):  # type: ignore[no-untyped-def]
@@ -189,14 +196,15 @@ class Guard(grpc.aio.ServerInterceptor):
             set_principal(None)
             took = time.perf_counter() - began
             metrics.call(method, outcome, took)
-            self._log.info(
-                "call",
-                method=method,
-                principal=caller.dn if caller else "",
-                reason=outcome,
-                ms=round(took * 1000, 2),
-                peer=context.peer(),
-            )
+            if self._log_all or outcome != "OK":
+                log.info(
+                    "call",
+                    method=method,
+                    principal=caller.dn if caller else "",
+                    reason=outcome,
+                    ms=round(took * 1000, 2),
+                    peer=context.peer(),
+                )
         if refusal is not None:
             status = WireStatus(refusal)
             await context.abort(status.code, status.details, status.trailing_metadata)
