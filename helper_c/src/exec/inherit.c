@@ -152,18 +152,25 @@ inherit_ids(char *detail)
 
 #define PROCESSES	64
 
-/* What the helper itself needs; the payload gets the caller's limits again. */
+static const struct rlimit no_limit = { RLIM_INFINITY, RLIM_INFINITY };
+
+/*
+ * What the helper itself needs; the payload gets the caller's limits again. The
+ * log may be longer than any minimum, and how long a monitor works is the
+ * caller's doing: so no end is set to these two where root may lift it.
+ */
 static const struct {
 	int		 resource;
 	rlim_t		 minimum;
+	int		 lift;
 	const char	*name;
 } needs[] = {
-	{ RLIMIT_FSIZE, 64 * MIB, "FSIZE" },
-	{ RLIMIT_NOFILE, 64, "NOFILE" },
-	{ RLIMIT_AS, 64 * MIB, "AS" },
-	{ RLIMIT_DATA, 32 * MIB, "DATA" },
-	{ RLIMIT_STACK, MIB, "STACK" },
-	{ RLIMIT_CPU, 60, "CPU" },
+	{ RLIMIT_FSIZE, 64 * MIB, 1, "FSIZE" },
+	{ RLIMIT_NOFILE, 64, 0, "NOFILE" },
+	{ RLIMIT_AS, 64 * MIB, 0, "AS" },
+	{ RLIMIT_DATA, 32 * MIB, 0, "DATA" },
+	{ RLIMIT_STACK, MIB, 0, "STACK" },
+	{ RLIMIT_CPU, 60, 1, "CPU" },
 };
 
 /*
@@ -174,7 +181,7 @@ static const struct {
 static int
 lift_processes(const struct rlimit *callers)
 {
-	struct rlimit limit = { RLIM_INFINITY, RLIM_INFINITY };
+	struct rlimit limit = no_limit;
 
 	if (setrlimit(RLIMIT_NPROC, &limit) == 0)
 		return 0;
@@ -199,6 +206,8 @@ inherit_limits(struct call *call, char *detail)
 		__rlimit_resource_t which =
 		    (__rlimit_resource_t)needs[i].resource;
 
+		if (needs[i].lift && setrlimit(which, &no_limit) == 0)
+			continue;
 		limit = call->limits[needs[i].resource];
 		if (limit.rlim_max < needs[i].minimum)
 			limit.rlim_max = needs[i].minimum;

@@ -54,9 +54,11 @@ aide_reap(struct run *run)
 	while ((pid = wait4(-1, &status, WNOHANG, &usage)) > 0) {
 		child = pid == run->aide.pid ? &run->aide :
 		    pid == run->mapper.pid ? &run->mapper :
+		    pid == run->control.clerk.pid ? &run->control.clerk :
 		    pid == run->payload.pid ? &run->payload :
 		    pid == run->init.pid ? &run->init : NULL;
-		if (child != &run->aide && child != &run->mapper)
+		if (child != &run->aide && child != &run->mapper &&
+		    child != &run->control.clerk)
 			count(&run->usage, &usage);
 		if (child != NULL) {
 			child->status = status;

@@ -106,11 +106,20 @@ talk(const struct asked *asked, const struct question *ask, char *answer,
 	return got;
 }
 
+static void
+close_pair(const int pair[2])
+{
+	if (pair[0] != -1) {
+		(void)close(pair[0]);
+		(void)close(pair[1]);
+	}
+}
+
 enum pil_reason
 ask_begin(struct run *run, struct asked *asked, struct child *child,
     char *detail)
 {
-	struct pipes pipes = { .asked = asked };
+	struct pipes pipes = { asked, { -1, -1 }, { -1, -1 } };
 
 	if (pipe2(pipes.in, O_CLOEXEC) == -1 ||
 	    pipe2(pipes.out, O_CLOEXEC) == -1 ||
@@ -118,6 +127,9 @@ ask_begin(struct run *run, struct asked *asked, struct child *child,
 	    aide_start(run, child, work, &pipes) == -1) {
 		pil_detail(detail, "the %s cannot be started: %s", asked->who,
 		    strerror(errno));
+		/* A payload can take the room for processes, and renew often. */
+		close_pair(pipes.in);
+		close_pair(pipes.out);
 		return PIL_HELPER_SYSTEM;
 	}
 	asked->child = child;

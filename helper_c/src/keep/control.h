@@ -7,11 +7,13 @@
 
 /* Listen in the run's own directory; -1: errno says why. */
 int	control_open(struct run *);
-/* Take a connection; an older one that has said nothing gives way. */
+/* Have a connection taken; an older one that has said nothing gives way. */
 void	control_accept(struct run *);
-/* 1: here is an order, and perhaps a descriptor; 0: there is none. */
+/* 1: here is an order, and perhaps a sealed memory file; 0: there is none. */
 int	control_hear(struct run *, struct order *, int *fd);
 /* Say how it went and hang up. */
 void	control_answer(struct run *, enum pil_reason, const char *detail);
+/* Let the last clerk end, or make it. */
+void	control_end(struct run *);
 
 #endif

@@ -69,7 +69,7 @@ prepare_call(struct run *run)
 	run->audit_file = run->audit_log = run->old_file = run->old_log = -1;
 	run->front = HANDOVER_FRONT_FD;
 	run->slot = (struct slot){ -1, -1, -1, -1, -1, -1, 0 };
-	run->control = (struct control){ -1, -1 };
+	run->control = (struct control){ .listener = -1, .client = -1 };
 	for (i = 0; i < NTREES; i++)
 		run->cgroup.leaf[i].parent = run->cgroup.leaf[i].dir = -1;
 	run->payload.pidfd = -1;

@@ -87,16 +87,18 @@ struct share {
 	int		 has_cpus;
 };
 
-struct control {
-	int		 listener, client;	/* -1: none */
-};
-
 /* A child of the monitor. */
 struct child {
 	pid_t		 pid;		/* 0: none */
 	int		 pidfd;
 	int		 ended;
 	int		 status;	/* as wait(2) gives it */
+};
+
+struct control {
+	int		 listener, client;	/* -1: none */
+	struct child	 clerk;		/* at the other end of client */
+	long long	 quiet;		/* until then nobody new is heard */
 };
 
 struct usage {

@@ -183,21 +183,26 @@ loop(struct watch *w)
 	struct pollfd fds[6] = { { .events = POLLIN }, { .events = POLLIN },
 	    { .events = POLLIN }, { .events = POLLIN }, { .events = POLLIN },
 	    { .events = POLLIN } };
+	const struct control *control = &w->run->control;
 	struct signalfd_siginfo info;
-	long long left;
+	long long now, wake;
 
 	while (!w->run->payload.ended) {
-		left = (w->deadline - sys_now_usec() + 999) / 1000;
-		if (left <= 0)
+		now = sys_now_usec();
+		if (w->deadline <= now)
 			return;
+		wake = w->deadline;
+		if (control->quiet > now && control->quiet < wake)
+			wake = control->quiet;
 		fds[0].fd = w->children;
 		fds[1].fd = w->why == PIL_FRONT_LOST ? -1 : w->run->front;
 		fds[2].fd = w->failed;
-		fds[3].fd = w->run->control.listener;
-		fds[4].fd = w->run->control.client;
+		fds[3].fd = control->quiet > now ? -1 : control->listener;
+		fds[4].fd = control->client;
 		/* Says the end as long as nobody has waited for it. */
 		fds[5].fd = w->run->payload.pidfd;
-		if (poll(fds, 6, w->deadline == NEVER ? -1 : (int)left) == -1)
+		if (poll(fds, 6, wake == NEVER ? -1 :
+		    (int)((wake - now + 999) / 1000)) == -1)
 			continue;
 		if (fds[2].revents != 0)
 			hear_child(w);
@@ -217,9 +222,19 @@ loop(struct watch *w)
 		hear_child(w);
 }
 
+/* What needs nobody's leave: another run may hold the account for long. */
+static void
+kill_own(const struct run *run)
+{
+	(void)sys_pidfd_kill(run->payload.pidfd, SIGKILL);
+	if (run->init.pid != 0)
+		(void)sys_pidfd_kill(run->init.pidfd, SIGKILL);
+	(void)cgroup_kill(&run->cgroup);
+}
+
 /*
- * Kill all of it: by the group where there is one, by the uid when no other
- * run shares it, and whatever is or becomes our child in any case.
+ * Kill the rest: by the uid when no other run shares it, and whatever is or
+ * becomes our child in any case.
  */
 static int
 kill_everything(struct run *run, int alone)
@@ -227,10 +242,6 @@ kill_everything(struct run *run, int alone)
 	long long deadline = sys_now_usec() + DRAIN_USEC;
 	int left = 0;
 
-	(void)sys_pidfd_kill(run->payload.pidfd, SIGKILL);
-	if (run->init.pid != 0)
-		(void)sys_pidfd_kill(run->init.pidfd, SIGKILL);
-	(void)cgroup_kill(&run->cgroup);
 	/* It ends after all others in there; until it is reaped it has the uid. */
 	if (run->init.pid != 0)
 		(void)sys_wait(run->init.pidfd, POLLIN, deadline);
@@ -325,8 +336,12 @@ finish(struct watch *w)
 	struct run *run = w->run;
 	struct ending end = { .reason = w->why };
 	struct pil_json json;
-	int held = slot_hold(run), alone = held == 1, left, unlogged;
+	int held, alone, left, unlogged;
 
+	kill_own(run);
+	control_end(run);
+	held = slot_hold(run);
+	alone = held == 1;
 	end.processes = kill_everything(run, alone);
 	sweep_begin(run, run->id, alone && !run->options.glexec);
 	judge_status(run, &end);
