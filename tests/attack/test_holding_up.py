@@ -127,7 +127,7 @@ def test_orders_that_fail_use_nothing_up(rig: HelperRig, held: Held) -> None:
                 client.recv(8192)
             os.close(sealed)
         # One more is the last clerk's.
-        assert held.descriptors() <= before + 1
+        assert rig.wait(lambda: held.descriptors() <= before + 1, 1)
     finally:
         (group / "pids.max").write_text("max")
         held.process.kill()

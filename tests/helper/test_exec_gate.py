@@ -16,7 +16,7 @@ PROGRAMS = {
 }
 BASE = sorted((SOURCE / "base").glob("*.c"))
 # Of the archive `base`, these are in other programs alone; a test looks into the installed ones.
-ELSEWHERE = {"dn.c": "pil_dn_canonical", "pattern.c": "pil_glob"}
+ELSEWHERE = {"answer.c": "pil_die", "dn.c": "pil_dn_canonical", "pattern.c": "pil_glob"}
 SOURCES = sorted({*PROGRAMS["exec"], *PROGRAMS["keep"], *(path for path in BASE if path.name not in ELSEWHERE)})
 
 

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "keep/audit.h"
+#include "keep/bury.h"
 #include "keep/cleanup.h"
 #include "keep/slot.h"
 #include "keep/tell.h"
@@ -23,7 +24,7 @@ is_run_id(const char *text)
 static enum left
 clean(struct run *run, const char *id)
 {
-	enum left left = slot_clean(run, id);
+	enum left left = bury_run(run, id);
 	struct pil_json json;
 
 	if (left != LEFT_REMOVED && left != LEFT_SOME)

@@ -4,7 +4,7 @@
  * It belongs to the account that started the run and nobody else can connect;
  * the kernel's word on who did is asked all the same. The monitor never waits
  * for a client: it does not even take the connection, because a client can send
- * descriptors whose last close waits for somebody (a TCP socket with SO_LINGER, a
+ * descriptors whose last close waits (a TCP socket with SO_LINGER does, a
  * file of FUSE), and whoever closes the connection closes them. A clerk takes
  * it, a process of the verifier's uid, and hands on the order and a sealed memory
  * file, which nobody waits for.

@@ -4,13 +4,13 @@
 
 #include "keep/run.h"
 
-/* What cleanup found of a run. */
-enum left { LEFT_NOTHING, LEFT_REMOVED, LEFT_SOME, LEFT_ALIVE, LEFT_FOREIGN };
-
 /* Open the directories of records, made if need be. */
 int		slot_open(struct run *, char *detail);
-/* Kill and remove what a run of the caller's (root's: of anybody's) left. */
-enum left	slot_clean(struct run *, const char *id);
+/* Open the mapped account's own directory there; and hold the account. */
+int		slot_enter(struct run *);
+int		slot_lock(struct run *);
+/* The owner as a fixed text: the digest of the DN as the verifier writes it. */
+void		slot_owner(const struct run *, char hex[65]);
 /* Before the owner is mapped: from now on no lease is recycled. */
 enum pil_reason	slot_begin(struct run *, char *detail);
 /*

@@ -8,12 +8,12 @@
  *
  * Exit code 0 of `answer` means that a record was written, whatever it says.
  */
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "base/answer.h"
 #include "keep/config.h"
 #include "map/map.h"
 #include "mapper/modules.h"
@@ -22,31 +22,6 @@
 
 static struct pil_map_request request;
 static struct pil_map_record record;
-
-static void __attribute__((noreturn))
-die(const char *what)
-{
-	(void)fprintf(stderr, "pilotage-map: %s\n", what);
-	_exit(1);
-}
-
-static int
-read_exactly(void *buffer, size_t size)
-{
-	unsigned char *at = buffer;
-	ssize_t n;
-
-	while (size > 0) {
-		n = read(STDIN_FILENO, at, size);
-		if (n == -1 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return 0;
-		at += n;
-		size -= (size_t)n;
-	}
-	return 1;
-}
 
 static int
 answer(void)
@@ -57,15 +32,15 @@ answer(void)
 
 	reason = pil_map_config_load(&config, PILOTAGE_CONFIG, 0, detail);
 	if (sandbox(reason == PIL_OK ? &config : NULL) == -1)
-		die("the sandbox could not be closed");
+		pil_die("the sandbox could not be closed");
 	modules_load();
-	if (!read_exactly(&request, sizeof(request)))
-		die("the request is too short");
+	if (!pil_read_exactly(STDIN_FILENO, &request, sizeof(request)))
+		pil_die("the request is too short");
 	if (pil_map_answer(&config, reason, detail, &request, &record) == -1)
-		die("the request is malformed");
+		pil_die("the request is malformed");
 	if (write(STDOUT_FILENO, &record, sizeof(record)) !=
 	    (ssize_t)sizeof(record))
-		die("the record could not be written");
+		pil_die("the record could not be written");
 	return 0;
 }
 
@@ -100,7 +75,7 @@ recycle_leases(void)
 
 	/* Others' processes and homes cannot be looked at by anybody else. */
 	if (getuid() != 0 || geteuid() != 0)
-		die("recycle is root's");
+		pil_die("recycle is root's");
 	if (pil_map_config_load(&config, PILOTAGE_CONFIG, 0, detail) == PIL_OK)
 		return recycle(&config);
 	(void)fprintf(stderr, "pilotage-map: %s\n", detail);
@@ -111,12 +86,12 @@ int
 main(int argc, char **argv)
 {
 	if (clearenv() != 0)
-		die("the environment could not be emptied");
+		pil_die("the environment could not be emptied");
 	if (argc == 2 && strcmp(argv[1], "answer") == 0)
 		return answer();
 	if (argc == 2 && strcmp(argv[1], "check-config") == 0)
 		return check_config();
 	if (argc == 2 && strcmp(argv[1], "recycle") == 0)
 		return recycle_leases();
-	die("usage: pilotage-map answer|check-config|recycle");
+	pil_die("usage: pilotage-map answer|check-config|recycle");
 }

@@ -16,6 +16,7 @@
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 
+#include "base/answer.h"
 #include "pilotage/record.h"
 #include "verifier/sandbox.h"
 #include "verify/core.h"
@@ -23,31 +24,6 @@
 /* Too big for the stack of a limited process, and needed once. */
 static struct pil_record record;
 static unsigned char pem[PIL_INPUT_MAX];
-
-static void __attribute__((noreturn))
-die(const char *what)
-{
-	(void)fprintf(stderr, "pilotage-verify: %s\n", what);
-	_exit(1);
-}
-
-static int
-read_exactly(void *buffer, size_t size)
-{
-	unsigned char *at = buffer;
-	ssize_t n;
-
-	while (size > 0) {
-		n = read(STDIN_FILENO, at, size);
-		if (n == -1 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return 0;
-		at += n;
-		size -= (size_t)n;
-	}
-	return 1;
-}
 
 static int
 write_exactly(const void *buffer, size_t size)
@@ -114,14 +90,14 @@ answer(struct pil_verify_options *opt, const struct pil_dirs *dirs,
 {
 	struct pil_request request;
 
-	if (!read_exactly(&request, sizeof(request)) ||
+	if (!pil_read_exactly(STDIN_FILENO, &request, sizeof(request)) ||
 	    memcmp(request.magic, PIL_RECORD_MAGIC, sizeof(request.magic)) != 0 ||
 	    request.version != PIL_RECORD_VERSION ||
 	    request.pem_size > sizeof(pem) || request.at <= 0 ||
 	    request.skew < 0)
-		die("the request is malformed");
-	if (!read_exactly(pem, request.pem_size))
-		die("the input is shorter than the request says");
+		pil_die("the request is malformed");
+	if (!pil_read_exactly(STDIN_FILENO, pem, request.pem_size))
+		pil_die("the input is shorter than the request says");
 	opt->at = request.at;
 	opt->skew = request.skew;
 	opt->policy = request.policy;
@@ -133,7 +109,7 @@ answer(struct pil_verify_options *opt, const struct pil_dirs *dirs,
 	record.size = sizeof(record);
 	memcpy(record.nonce, request.nonce, sizeof(record.nonce));
 	if (!digest(pem, request.pem_size, record.digest))
-		die("the digest of the input could not be computed");
+		pil_die("the digest of the input could not be computed");
 	if (opened == PIL_OK)
 		(void)pil_verify_at(opt, dirs, 1, pem, request.pem_size,
 		    &record.who);
@@ -145,7 +121,7 @@ answer(struct pil_verify_options *opt, const struct pil_dirs *dirs,
 		    opt->ca_dir);
 	}
 	if (!write_exactly(&record, sizeof(record)))
-		die("the record could not be written");
+		pil_die("the record could not be written");
 }
 
 int
@@ -161,9 +137,9 @@ main(int argc, char **argv)
 		return 0;
 	}
 	if (argc != 4)
-		die("usage: pilotage-verify CA_DIR VOMS_DIR HOST");
+		pil_die("usage: pilotage-verify CA_DIR VOMS_DIR HOST");
 	if (clearenv() != 0 || close_range(STDERR_FILENO + 1, ~0u, 0) != 0)
-		die("the environment could not be emptied");
+		pil_die("the environment could not be emptied");
 	memset(&opt, 0, sizeof(opt));
 	opt.ca_dir = argv[1];
 	opt.voms_dir = argument(argv[2]);
@@ -171,10 +147,10 @@ main(int argc, char **argv)
 	opened = pil_open_dirs(&opt, 1, NULL, &dirs);
 	/* OpenSSL starts before the filter, on nothing but its own tables. */
 	if (!start_openssl())
-		die("OpenSSL could not be started");
+		pil_die("OpenSSL could not be started");
 	if (sandbox_limits() != 0 || sandbox_files(dirs.ca, dirs.voms) != 0 ||
 	    sandbox_calls() != 0)
-		die("the sandbox could not be closed");
+		pil_die("the sandbox could not be closed");
 	answer(&opt, &dirs, opened);
 	_exit(0);
 }
