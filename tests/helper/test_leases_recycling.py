@@ -1,6 +1,7 @@
 """`pilotage-map recycle` ends leases whose owner has nothing left on the node, and no others."""
 
 import fcntl
+import mmap
 import os
 import pwd
 import shutil
@@ -127,6 +128,24 @@ def test_something_left_keeps_the_lease(place: World, account: str, what: str) -
     if what == "a key":
         place.as_account(account, "import ctypes; assert ctypes.CDLL(None).syscall(250, 7, -4) == 0")
     if "home" not in what and "skeleton" not in what:
+        assert place.recycle() == {account: ""}
+
+
+@pytest.mark.parametrize("mapped", [False, True], ids=["open", "mapped"])
+def test_a_file_that_somebody_else_can_still_write_to_keeps_the_lease(
+    place: World, account: str, *, mapped: bool
+) -> None:
+    """A payload can hand an open file to another account's process, which outlives it; the next owner sources it."""
+    skeleton = home(account) / ".bashrc"
+    before = skeleton.read_bytes()
+    with skeleton.open("r+b") as handed, mmap.mmap(handed.fileno(), len(before)) as memory:
+        if mapped:
+            handed.close()
+        else:
+            memory.close()
+        assert place.recycle() == {account: "its home holds .bashrc"}
+        assert list(leases(place.rig).values()) == [account]
+    with skeleton.open("rb"):
         assert place.recycle() == {account: ""}
 
 

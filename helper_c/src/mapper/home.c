@@ -45,6 +45,18 @@ same_content(int left, int right)
 	    memcmp(a, b, (size_t)n) == 0;
 }
 
+/*
+ * Nobody has it open or mapped to write: the last owner may have handed it to a
+ * process of another account. The kernel gives no lease on such a file; and
+ * where it gives none at all, that is not known.
+ */
+static int
+is_shut(int fd)
+{
+	return fcntl(fd, F_SETLEASE, F_RDLCK) == 0 &&
+	    fcntl(fd, F_SETLEASE, F_UNLCK) == 0;
+}
+
 static int
 is_copy(int fd, int original, uid_t uid)
 {
@@ -54,7 +66,7 @@ is_copy(int fd, int original, uid_t uid)
 	    S_ISREG(st.st_mode) && S_ISREG(skel.st_mode) &&
 	    (st.st_uid == uid || st.st_uid == 0) && st.st_nlink == 1 &&
 	    (st.st_mode & 07022) == 0 && !has_attributes(fd) &&
-	    same_content(fd, original);
+	    is_shut(fd) && same_content(fd, original);
 }
 
 static int

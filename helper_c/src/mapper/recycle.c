@@ -15,6 +15,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -291,6 +292,8 @@ recycle(const struct pil_map_config *config)
 		    "lease_keep_seconds");
 		return 0;
 	}
+	/* Of a file's lease that somebody breaks (home.c): it is no news. */
+	(void)signal(SIGIO, SIG_IGN);
 	openlog("pilotage-map", LOG_PID | LOG_NDELAY, LOG_AUTHPRIV);
 	if (open_all(&pass, config, detail) == -1 ||
 	    find(&pass, config, detail) == -1) {

@@ -1,6 +1,7 @@
 /*
  * The mapper is root because the leases are root's, and has no other power of
- * root's: no capability but, where leases are recycled, to look into homes.
+ * root's: no capability but, where leases are recycled, to look into homes and
+ * to ask the kernel who writes to a file there.
  */
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -139,5 +140,6 @@ sandbox(const struct pil_map_config *config)
 int
 sandbox_recycler(const struct pil_map_config *config)
 {
-	return close_sandbox(config, 1u << CAP_DAC_READ_SEARCH, 120);
+	return close_sandbox(config, 1u << CAP_DAC_READ_SEARCH |
+	    1u << CAP_LEASE, 120);
 }
