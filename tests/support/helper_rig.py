@@ -72,7 +72,7 @@ class Outcome(msgspec.Struct, frozen=True):
         return found
 
 
-def command(*words: str, retries: int = 20) -> None:
+def command(*words: str, retries: int = 300) -> None:
     """Run an administrator's program; the account database may be locked by another one for a moment."""
     for _ in range(retries):
         done = subprocess.run(words, capture_output=True, text=True, check=False)
@@ -135,7 +135,7 @@ class HelperRig:
         configure = ["cmake", "-S", str(ROOT), "-B", str(tree), "-DCMAKE_BUILD_TYPE=RelWithDebInfo", *options]
         build = ["cmake", "--build", str(tree), "--target", "pilotage-exec", *LIBEXEC]
         for words in (configure, build):
-            subprocess.run(words, check=True, capture_output=True, timeout=300)
+            subprocess.run(words, check=True, capture_output=True, timeout=800)
         for name, target, mode in (
             ("pilotage-exec", self.program, 0o4711),
             *((name, self.verifier.with_name(name), mode) for name, mode in LIBEXEC.items()),
@@ -150,7 +150,7 @@ class HelperRig:
             source = ROOT / "tests" / "attack" / f"{name}.c"
             words = ["gcc", "-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror", "-D_GNU_SOURCE", "-o", str(program)]
             words += ["-I", str(ROOT / "helper_c" / "include"), "-I", str(ROOT / "helper_c" / "src")]
-            subprocess.run([*words, str(source)], check=True, timeout=60)
+            subprocess.run([*words, str(source)], check=True, timeout=120)
             program.chmod(0o755)
         return program
 
@@ -289,7 +289,7 @@ class HelperRig:
         environment: Mapping[str, str] | None = None,
         prepare: Callable[[], None] | None = None,
         program: Sequence[str] = (),
-        seconds: float = 30,
+        seconds: float = 120,
     ) -> Outcome:
         """Run one payload and wait for its end."""
         reader, writer = os.pipe()
@@ -348,8 +348,8 @@ class HelperRig:
             Path(top, name) for top, names, _ in os.walk("/sys/fs/cgroup") for name in names if name in mine
         ]
 
-    def wait(self, condition: Callable[[], bool], seconds: float = 5) -> bool:
-        """Wait until a condition of the system holds."""
+    def wait(self, condition: Callable[[], bool], seconds: float = 60) -> bool:
+        """Wait until a condition of the system holds; the bound is for one that never will, on a slow machine too."""
         end = time.monotonic() + seconds
         while not condition():
             if time.monotonic() > end:

@@ -21,7 +21,7 @@ def uids(pid: int) -> tuple[int, ...]:
     return ()
 
 
-def monitor_of(front: int, seconds: float = 5) -> int:
+def monitor_of(front: int, seconds: float = 60) -> int:
     """The root child of the front."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

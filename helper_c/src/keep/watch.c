@@ -242,10 +242,13 @@ kill_everything(struct run *run, int alone)
 	long long deadline = sys_now_usec() + DRAIN_USEC;
 	int left = 0;
 
-	/* It ends after all others in there; until it is reaped it has the uid. */
-	if (run->init.pid != 0)
-		(void)sys_wait(run->init.pidfd, POLLIN, deadline);
-	(void)aide_reap(run);
+	/*
+	 * It ends after all others in there have been reaped, by us where they
+	 * are ours; until it is reaped itself it has the uid.
+	 */
+	while (aide_reap(run) && run->init.pid != 0 && !run->init.ended &&
+	    sys_now_usec() < deadline)
+		aide_pause(DEATH_USEC);
 	if (alone)
 		left = sweep_processes(run);
 	while (aide_reap(run) && sys_now_usec() < deadline) {
