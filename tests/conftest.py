@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import structlog
 
@@ -15,6 +16,15 @@ from support.helper_rig import rig as rig
 ROOT = Path(__file__).resolve().parent.parent
 # Another checkout's tests on the same machine need a stage of their own.
 STAGE = Path(os.environ.get("PILOTAGE_TEST_STAGE", "/opt/pilotage-test"))
+
+# How long one example takes, and how long it takes to make one, says something of the machine and nothing of us.
+hypothesis.settings.register_profile(
+    "pilotage",
+    hypothesis.settings(),
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("pilotage")
 
 
 def pytest_configure() -> None:
@@ -50,7 +60,7 @@ def stage() -> Path:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=900,
+        timeout=800,
         check=False,
     )
     if done.returncode:

@@ -69,9 +69,19 @@ put(const char *name, const char *text)
 static void
 next_tick(void)
 {
-	const struct timespec tick = { .tv_nsec = 20 * 1000 * 1000 };
+	const struct timespec pause = { .tv_nsec = 1000 * 1000 };
+	struct stat before, now;
+	FILE *f = tmpfile();
 
-	(void)nanosleep(&tick, NULL);
+	assert_non_null(f);
+	assert_int_equal(fstat(fileno(f), &before), 0);
+	do {
+		(void)nanosleep(&pause, NULL);
+		assert_int_equal(fchmod(fileno(f), 0600), 0);
+		assert_int_equal(fstat(fileno(f), &now), 0);
+	} while (memcmp(&before.st_ctim, &now.st_ctim, sizeof(now.st_ctim)) ==
+	    0);
+	assert_int_equal(fclose(f), 0);
 }
 
 static void

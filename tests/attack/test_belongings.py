@@ -34,7 +34,7 @@ def test_the_payloads_session_keyring_is_not_the_pilots(rig: HelperRig) -> None:
     attack = str(rig.attack("keyring"))
     words = ["run", "--proxy", str(rig.proxy()), "--", attack, "take", "SERIAL"]
     process = rig.start(words, program=[attack, "give"])
-    out, err = process.communicate(timeout=10)
+    out, err = process.communicate(timeout=120)
     if process.returncode == 77:
         pytest.skip(err.decode().strip())
     assert (process.returncode, out, err) == (0, b"tried\n", b"")
@@ -273,7 +273,7 @@ def test_records_that_others_could_have_made_are_never_used(rig: HelperRig) -> N
                 (["cleanup", forged.name], SECOND_PILOT),
             ):
                 process = rig.start(words, user=user)
-                process.communicate(timeout=10)
+                process.communicate(timeout=120)
             (forged / "record").unlink()
         assert victim.read_text().startswith("[run]")
     finally:
@@ -320,7 +320,7 @@ def test_a_log_that_cannot_take_the_end_says_so_and_cleans_all_the_same(rig: Hel
                 while True:
                     file.write(b"x")
             process.stdin.close()
-            process.wait(10)
+            process.wait(60)
             with os.fdopen(reader) as status:
                 said = status.read()
         assert '"reason":"AUDIT_UNAVAILABLE"' in said

@@ -52,7 +52,7 @@ def collected() -> set[str]:
     """What pytest finds in the files that are named, without parameters."""
     files = sorted({f"tests/{name.split('::')[0]}" for tests in named().values() for name in tests if ".py::" in name})
     words = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", *files]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stdout[-2000:]
     found = re.findall(r"^tests/(\S+?::\w+)", done.stdout, flags=re.MULTILINE)
     return set(found)

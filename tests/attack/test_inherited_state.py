@@ -36,7 +36,7 @@ def test_its_own_name_is_never_used(rig: HelperRig) -> None:
 
 def test_a_mebibyte_of_arguments_is_refused(rig: HelperRig) -> None:
     process = rig.start(["run", "--proxy", str(rig.proxy()), "--", "/bin/true", *["x" * 120_000] * 10])
-    assert process.wait(10) == 201
+    assert process.wait(60) == 201
 
 
 def test_a_mebibyte_of_environment_is_refused(rig: HelperRig) -> None:
@@ -72,10 +72,10 @@ def test_descriptors_and_directory_of_the_caller_end_with_it(rig: HelperRig) -> 
     arguments = ["run", "--proxy", str(rig.proxy()), "--"]
     python = ("/usr/bin/python3", "-c", leak)
     process = rig.start([*arguments, str(rig.attack("descriptors"))], program=python)
-    out, _ = process.communicate(timeout=20)
+    out, _ = process.communicate(timeout=120)
     assert (process.returncode, out) == (0, b"")
     process = rig.start([*arguments, os.path.realpath("/bin/pwd")], program=python)
-    out, _ = process.communicate(timeout=20)
+    out, _ = process.communicate(timeout=120)
     assert out.decode().startswith(f"{rig.prefix}/home/{POOL}")
     assert out.endswith(b"/work\n")
 
@@ -85,7 +85,7 @@ def test_no_variable_of_the_caller_reaches_the_payload(rig: HelperRig) -> None:
         ["run", "--proxy", str(rig.proxy()), "--job-id", "j1", "--", "/usr/bin/env"],
         program=[str(rig.attack("hostile_env"))],
     )
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=120)
     # The dynamic loader itself complains about LD_DEBUG, before any program's own code.
     assert (process.returncode, [line for line in err.splitlines() if b"LD_DEBUG" not in line]) == (0, [])
     variables = dict(line.split("=", 1) for line in out.decode().splitlines())
@@ -104,7 +104,7 @@ def test_no_new_privs_is_named_not_half_run(rig: HelperRig) -> None:
     process = rig.start(
         ["run", "--proxy", str(rig.proxy()), "--", "/usr/bin/id"], program=["/usr/bin/setpriv", "--no-new-privs"]
     )
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=120)
     assert process.returncode == 202
     assert b"HELPER_NO_NEW_PRIVS (502)" in err
 
@@ -159,9 +159,9 @@ def test_ignored_and_blocked_signals_change_nothing(rig: HelperRig) -> None:
 def test_timers_of_the_caller_do_not_end_the_helper(rig: HelperRig) -> None:
     def prepare() -> None:
         for timer in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF):
-            signal.setitimer(timer, 0.2)
+            signal.setitimer(timer, 1)
 
-    done = rig.run("/usr/bin/sleep", "0.5", prepare=prepare)
+    done = rig.run("/usr/bin/sleep", "1.5", prepare=prepare)
     assert done.code == 0
 
 
@@ -178,7 +178,7 @@ def test_a_command_with_every_byte_is_one_log_line(rig: HelperRig) -> None:
     before = len(rig.audit())
     name = b"/" + bytes(byte for byte in range(1, 256) if byte != 0x2F)
     process = rig.start(["run", "--proxy", str(rig.proxy()), "--", name])
-    assert process.wait(10) == 201
+    assert process.wait(60) == 201
     events = [json.loads(line)["event"] for line in rig.log.read_text().splitlines()[before:]]
     assert events == ["START", "END"]
 

@@ -5,22 +5,20 @@ import os
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from support.helper_rig import PILOT, SECOND_PILOT, HelperRig
+from support.pace import at_once
 
 pytestmark = pytest.mark.root
 
 
 def refused(rig: HelperRig, path: Path) -> str:
     """Run with this proxy; it must be refused at once, as the caller's mistake. The message."""
-    start = time.monotonic()
-    done = rig.run("/usr/bin/id", proxy=path)
-    assert time.monotonic() - start < 1
+    done = at_once(lambda: rig.run("/usr/bin/id", proxy=path))
     assert (done.code, done.reason, done.out) == (201, "PROXY_FILE_UNUSABLE", "")
     return str(done.status[0]["message"]).replace(str(path), "FILE")
 
@@ -135,9 +133,7 @@ def spoiled(rig: HelperRig, how: str) -> Iterator[None]:
 )
 def test_a_configuration_that_others_could_change_is_refused(rig: HelperRig, how: str) -> None:
     with spoiled(rig, how):
-        start = time.monotonic()
-        done = rig.run("/usr/bin/id")
-        assert time.monotonic() - start < 1
+        done = at_once(lambda: rig.run("/usr/bin/id"))
     assert (done.code, done.reason) == (202, "HELPER_CONFIG_UNUSABLE")
 
 
@@ -162,7 +158,7 @@ def test_a_configuration_with_an_error_is_refused_whole(rig: HelperRig, line: st
     with rig.configured(line):
         done = rig.run("/usr/bin/id")
         checked = rig.start(["check-config"])
-        assert checked.communicate(timeout=10)[0] == b""
+        assert checked.communicate(timeout=120)[0] == b""
     assert (done.code, done.reason) == (202, "HELPER_CONFIG_INVALID")
     assert checked.returncode == 202
 

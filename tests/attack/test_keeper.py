@@ -68,7 +68,7 @@ def test_it_starts_with_nothing_of_the_callers(rig: HelperRig) -> None:
     told = {os.readlink(path) for path in (here / "fd").iterdir()}
     assert not [name for name in told if "memfd" in name]
     process.send_signal(signal.SIGTERM)
-    assert process.wait(15) == 128 + signal.SIGTERM
+    assert process.wait(60) == 128 + signal.SIGTERM
 
 
 def test_nobody_but_root_can_start_it(rig: HelperRig) -> None:
@@ -142,14 +142,14 @@ def test_the_callers_groups_and_directory_find_its_proxy_and_roots_do_not(rig: H
         folder.chmod(mode)
         assert rig.run("/usr/bin/true", proxy=proxy).code == code, (group, mode)
         process = rig.start(relative, program=["/usr/bin/env", "-C", str(rig.prefix)])
-        assert process.wait(20) == code, (group, mode)
+        assert process.wait(60) == code, (group, mode)
     shutil.rmtree(folder)
 
 
 RACER = """
 import ctypes, os, signal, sys, time
 libc = ctypes.CDLL(None, use_errno=True)
-front, end, won = int(sys.argv[1]), time.monotonic() + 5, set()
+front, end, won = int(sys.argv[1]), time.monotonic() + 60, set()
 def attack(pid):
     for number in (signal.SIGSTOP, signal.SIGKILL):
         try:
@@ -170,6 +170,9 @@ def attack(pid):
 while time.monotonic() < end:
     try:
         names = open(f"/proc/{front}/task/{front}/children").read().split()
+        # Nobody waits for it before this here has ended.
+        if not names and open(f"/proc/{front}/stat").read().rpartition(")")[2].split()[0] == "Z":
+            break
     except OSError:
         break
     for name in names:
@@ -183,7 +186,6 @@ print(sorted(won))
 """
 
 
-@pytest.mark.timeout(900)
 def test_the_pilot_finds_no_moment_to_reach_it(rig: HelperRig) -> None:
     for _ in range(15):
         process = rig.start(["run", "--proxy", str(rig.proxy()), "--", "/usr/bin/true"])
@@ -194,10 +196,10 @@ def test_the_pilot_finds_no_moment_to_reach_it(rig: HelperRig) -> None:
             extra_groups=[],
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=240,
         )
         assert (racer.stdout, racer.stderr) == ("[]\n", "")
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
 
 
 def test_a_stop_of_the_whole_group_at_the_start_leaves_no_payload_behind(rig: HelperRig) -> None:
@@ -210,7 +212,7 @@ def test_a_stop_of_the_whole_group_at_the_start_leaves_no_payload_behind(rig: He
         for child in children(process.pid):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 subprocess.run(["kill", "-KILL", f"-{child}"], user=rig.pilot.pw_uid, capture_output=True)
-        process.wait(20)
+        process.wait(60)
     assert rig.wait(lambda: rig.processes() == [] and rig.left() == [])
 
 
@@ -220,21 +222,21 @@ def test_a_cleanup_goes_on_when_the_caller_is_gone(rig: HelperRig) -> None:
     assert process.stdout.readline() == b"ready\n"
     (keeper,) = children(process.pid)
     os.kill(keeper, signal.SIGKILL)
-    process.wait(10)
+    process.wait(60)
     cleaning = rig.start(["cleanup"])
     cleaning.kill()
-    cleaning.wait(10)
+    cleaning.wait(60)
     # Killed before or after its split: the next one finds nothing undone.
-    assert rig.start(["cleanup"]).wait(20) in (0, 202)
-    assert rig.start(["cleanup"]).wait(20) == 0
+    assert rig.start(["cleanup"]).wait(60) in (0, 202)
+    assert rig.start(["cleanup"]).wait(60) == 0
     assert rig.wait(lambda: rig.processes() == [] and rig.left() == [])
 
 
 def test_what_is_refused_before_the_keeper_is_refused_without_it(rig: HelperRig) -> None:
     with another_keeper(rig, "exit 99"):
         for words, code in ((["frobnicate"], 201), (["--version"], 0), (["check-config"], 0)):
-            assert rig.start(words).wait(10) == code
+            assert rig.start(words).wait(60) == code
         process = rig.start(["run", "--proxy", "x", "--", "/bin/true"], program=["/usr/bin/setpriv", "--no-new-privs"])
-        _, err = process.communicate(timeout=10)
+        _, err = process.communicate(timeout=120)
         assert re.search(rb"HELPER_NO_NEW_PRIVS", err)
         assert process.returncode == 202

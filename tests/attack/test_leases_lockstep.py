@@ -34,8 +34,8 @@ class Stepper:
         """Once it has been started: let go of its ends, and wait for the first step."""
         for fd in self.fds:
             os.close(fd)
-        self.pid = int(self._line(10))
-        self._waits = self._line(10) != b""
+        self.pid = int(self._line(60))
+        self._waits = self._line(60) != b""
 
     def _line(self, seconds: float) -> bytes:
         end = time.monotonic() + seconds
@@ -62,7 +62,7 @@ class Stepper:
             return False
         if self._waits:
             os.write(self._go[1], b".")
-        self._waits = self._line(10) != b""
+        self._waits = self._line(60) != b""
         return self._waits
 
     def close(self) -> None:
@@ -104,7 +104,7 @@ class Race:
             for who in "ONR":
                 self.run(who)
         old, new = (self.questions[who].answer() for who in "ON")
-        self.recycler.communicate(timeout=10)
+        self.recycler.communicate(timeout=120)
         for stepper in self.steppers.values():
             stepper.close()
         assert self.recycler.returncode == 0

@@ -156,19 +156,19 @@ def test_nobody_else_gets_an_account_that_could_not_be_cleaned(rig: HelperRig) -
 
 
 def test_a_cleanup_that_could_not_remove_all_can_be_had_again(rig: HelperRig) -> None:
-    process = rig.start(["run", "--proxy", str(rig.proxy()), "--", SH, "-c", "echo ready; exec sleep 30"])
+    process = rig.start(["run", "--proxy", str(rig.proxy()), "--", SH, "-c", "echo ready; exec sleep 300"])
     assert process.stdout
     assert process.stdout.readline() == b"ready\n"
     os.kill(monitor_of(process.pid), signal.SIGKILL)
-    assert process.wait(10) == 202
+    assert process.wait(60) == 202
     (name,) = records(rig)
     before = len(rig.audit())
     with sweeping_nothing(rig):
         for words in (["cleanup", name], ["cleanup"]):
             cleaning = rig.start(words)
-            _, err = cleaning.communicate(timeout=20)
+            _, err = cleaning.communicate(timeout=120)
             assert (cleaning.returncode, b"CLEANUP_INCOMPLETE" in err) == (202, True)
-    assert rig.start(["cleanup", name]).wait(20) == 0
+    assert rig.start(["cleanup", name]).wait(60) == 0
     told = [(line["run_id"], line["complete"]) for line in rig.since(before) if line["event"] == "CLEANUP"]
     assert told == [(name, False), (name, False), (name, True)]
     assert (rig.processes(), rig.left()) == ([], [])
@@ -188,7 +188,7 @@ def test_an_account_that_cannot_be_held_at_the_end_is_not_called_clean(rig: Help
     lock.symlink_to("/nonexistent")
     try:
         process.stdin.close()
-        process.wait(20)
+        process.wait(60)
     finally:
         lock.unlink()
     with os.fdopen(reader) as status:

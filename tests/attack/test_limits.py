@@ -14,6 +14,8 @@ pytestmark = pytest.mark.root
 SH = os.path.realpath("/bin/sh")
 PYTHON = os.path.realpath("/usr/bin/python3")
 MIB = 1024 * 1024
+BOUND_AND_DYING = 65 * MIB
+"""A bound of 64 MiB, and the few pages more that the kernel lets a process have that it is just killing."""
 VERSION_2 = (GROUPS / "cgroup.controllers").exists()
 """Is the one tree of version 2 all that this machine has?"""
 needs_controllers = pytest.mark.skipif(
@@ -44,7 +46,7 @@ def test_a_payload_that_takes_too_much_memory_is_killed_and_it_is_said(rig: Help
         end = done.line("end")
         assert (done.code, end["signal"]) == (128 + signal.SIGKILL, signal.SIGKILL)
         assert (end["reason"], end["number"]) == (Reason.LIMIT_MEMORY.name, Reason.LIMIT_MEMORY.value)
-        assert 32 * MIB < int(str(end["peak_memory_bytes"])) <= 64 * MIB
+        assert 32 * MIB < int(str(end["peak_memory_bytes"])) < BOUND_AND_DYING
         start, logged = rig.since(before)
         assert (start["memory_bytes"], logged["reason"]) == (64 * MIB, "LIMIT_MEMORY")
         within = rig.run(*eat(20))
@@ -67,7 +69,7 @@ def test_the_private_directories_count_as_memory(rig: HelperRig) -> None:
     with rig.configured(section("memory_bytes = 67108864", "namespaces = required", "tmp_bytes = 268435456")):
         done = rig.run("/usr/bin/dd", "if=/dev/zero", "of=/dev/shm/large", "bs=1M", "count=200")
     assert done.code != 0
-    assert int(str(done.line("end")["peak_memory_bytes"])) <= 64 * MIB
+    assert int(str(done.line("end")["peak_memory_bytes"])) < BOUND_AND_DYING
     assert rig.left() == []
 
 
@@ -87,13 +89,13 @@ def test_bounds_of_version_2_are_the_kernels(rig: HelperRig) -> None:
     try:
         bounds = section(f"cgroup_parent = /{parent.name}", "memory_bytes = 67108864", "pids = 9", "cpu_percent = 50")
         with rig.configured("cgroup = required" + bounds):
-            process = rig.start(["run", "--proxy", str(rig.proxy()), "--", SH, "-c", "echo ready; exec sleep 30"])
+            process = rig.start(["run", "--proxy", str(rig.proxy()), "--", SH, "-c", "echo ready; exec sleep 300"])
             assert process.stdout
             assert process.stdout.readline() == b"ready\n"
             (group,) = parent.glob("pilotage-*")
             read = {name: (group / name).read_text().strip() for name in ("memory.max", "pids.max", "cpu.max")}
             process.kill()
-            process.wait(10)
+            process.wait(60)
         assert read == {"memory.max": "67108864", "pids.max": "9", "cpu.max": "50000 100000"}
         assert rig.wait(lambda: rig.left() == [])
     finally:
@@ -105,7 +107,7 @@ def test_bounds_of_version_1_are_the_kernels(rig: HelperRig) -> None:
     if not (GROUPS / "memory").is_dir():
         pytest.skip("this machine has no trees of version 1")
     with rig.configured(section("memory_bytes = 67108864", "pids = 9", "cpu_percent = 50")):
-        process = rig.start(["run", "--proxy", str(rig.proxy()), "--", SH, "-c", "echo ready; exec sleep 30"])
+        process = rig.start(["run", "--proxy", str(rig.proxy()), "--", SH, "-c", "echo ready; exec sleep 300"])
         assert process.stdout
         assert process.stdout.readline() == b"ready\n"
         name = f"pilotage-{rig.audit()[-1]['run_id']}"
@@ -120,7 +122,7 @@ def test_bounds_of_version_1_are_the_kernels(rig: HelperRig) -> None:
             found[file] = (group / file).read_text().strip()
             assert (group / "cgroup.procs").read_text().split() == [str(payload)]
         process.kill()
-        process.wait(10)
+        process.wait(60)
     assert found == {"memory.limit_in_bytes": "67108864", "pids.max": "9", "cpu.cfs_quota_us": "50000"}
     assert rig.wait(lambda: rig.left() == [])
 
@@ -168,9 +170,12 @@ def test_a_payload_cannot_use_more_of_a_core(rig: HelperRig, spaces: str) -> Non
 
 
 def test_the_time_of_processes_that_nobody_waited_for_is_counted(rig: HelperRig) -> None:
-    busy = "import os, time\nif os.fork() == 0:\n  os.setsid()\n  while True: pass\ntime.sleep(0.8)"
+    busy = (
+        "import os, time\nreader, writer = os.pipe()\nif os.fork() == 0:\n  os.setsid()\n"
+        "  while os.times().user < 0.3: pass\n  os.write(writer, b'.')\n  while True: pass\nos.read(reader, 1)"
+    )
     end = rig.run(PYTHON, "-c", busy).line("end")
-    assert float(str(end["cpu_user_seconds"])) > 0.1
+    assert float(str(end["cpu_user_seconds"])) > 0.2
 
 
 @needs_controllers
@@ -231,12 +236,12 @@ def test_a_payload_cannot_leave_its_groups_nor_change_them(rig: HelperRig, space
 @needs_controllers
 def test_the_groups_of_a_dead_monitor_go_with_the_next_run(rig: HelperRig) -> None:
     with rig.configured(section("memory_bytes = 268435456", "pids = 40", "cpu_percent = 150")):
-        process = rig.start(["run", "--proxy", str(rig.proxy()), "--", SH, "-c", "echo ready; sleep 30"])
+        process = rig.start(["run", "--proxy", str(rig.proxy()), "--", SH, "-c", "echo ready; sleep 300"])
         assert process.stdout
         assert process.stdout.readline() == b"ready\n"
         (monitor,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         os.kill(int(monitor), signal.SIGKILL)
-        assert process.wait(10) == 202
+        assert process.wait(60) == 202
         assert len([path for path in rig.left() if str(path).startswith("/sys")]) == (1 if VERSION_2 else 4)
         assert rig.run("/usr/bin/true").code == 0
     assert rig.left() == []

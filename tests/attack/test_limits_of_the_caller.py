@@ -113,7 +113,7 @@ def test_an_account_full_of_processes_ends_a_run_cleanly(rig: HelperRig) -> None
         assert len(list((rig.prefix / "home").glob("*/pilotage-*"))) == 1
         assert len(list((rig.rundir / "jobs").iterdir())) == 1
     crowd.send_signal(signal.SIGKILL)
-    crowd.wait(10)
+    crowd.wait(60)
     assert rig.wait(lambda: rig.processes() == [])
     assert rig.run("/usr/bin/true").code == 0
     assert rig.wait(lambda: rig.left() == [])
@@ -141,7 +141,7 @@ def test_every_file_of_a_run_is_closed_to_others_whatever_the_mask(rig: HelperRi
     (rig.gridmapdir / ".pilotage.lock").unlink(missing_ok=True)
     with rig.configured(f"\n[isolation]\nnamespaces = {spaces}"):
         process = rig.start(
-            ["run", "--proxy", str(rig.proxy()), "--", SH, "-c", "echo ready; sleep 30"],
+            ["run", "--proxy", str(rig.proxy()), "--", SH, "-c", "echo ready; sleep 300"],
             prepare=open_mask,
         )
         assert process.stdout
@@ -167,7 +167,7 @@ def test_in_any_user_namespace_nothing_is_written(rig: HelperRig, options: list[
     process = rig.start(
         ["run", "--proxy", str(rig.proxy()), "--", "/usr/bin/id"], program=["/usr/bin/unshare", *options]
     )
-    out, err = process.communicate(timeout=10)
+    out, err = process.communicate(timeout=120)
     if b"unshare: " in err:
         pytest.skip(f"this machine lets no account do this: {err.decode().strip()}")
     assert (process.returncode, out) == (202, b"")
@@ -214,11 +214,17 @@ class Share:
         self.slack = int(slack.read_text()) if slack.exists() else 0
 
 
+def cpus_at_most() -> int:
+    """How many a process can have here that asks for all of them: containers often have a set of their own."""
+    ask = "import os; os.sched_setaffinity(0, range(4096)); print(len(os.sched_getaffinity(0)))"
+    return int(subprocess.run([PYTHON, "-c", ask], capture_output=True, text=True, check=True).stdout)
+
+
 @pytest.mark.parametrize("spaces", ["off", "required"])
 def test_the_monitor_takes_back_a_bad_share_and_the_payload_does_not(rig: HelperRig, spaces: str) -> None:
     with rig.configured(f"\n[isolation]\nnamespaces = {spaces}"):
         process = rig.start(
-            ["run", "--proxy", str(rig.proxy()), "--", SH, "-c", "echo ready; exec sleep 30"],
+            ["run", "--proxy", str(rig.proxy()), "--", SH, "-c", "echo ready; exec sleep 300"],
             program=(PYTHON, "-c", WORST_SHARE),
         )
         assert process.stdout
@@ -229,7 +235,7 @@ def test_the_monitor_takes_back_a_bad_share_and_the_payload_does_not(rig: Helper
         process.kill()
         process.wait()
     assert (mine.oom, mine.nice, mine.policy) == (0, 0, os.SCHED_OTHER)
-    assert mine.cpus == os.cpu_count()
+    assert mine.cpus == cpus_at_most()
     assert mine.disk in (0, 2)
     assert mine.slack < 10**6
     assert (bad.oom, bad.nice, bad.policy, bad.cpus, bad.disk) == (1000, 19, os.SCHED_IDLE, 1, 3)
@@ -249,7 +255,7 @@ def test_a_caller_with_a_class_of_real_time_hands_on_none(rig: HelperRig) -> Non
     ]
     with contextlib.suppress(PermissionError):
         process = rig.start(words, user="root", program=setter)
-        out, err = process.communicate(timeout=10)
+        out, err = process.communicate(timeout=120)
         if b"PermissionError" in err:
             pytest.skip("this machine gives no class of real time")
         assert (process.returncode, out) == (0, f"{os.SCHED_OTHER}\n".encode())
@@ -278,7 +284,7 @@ def test_a_log_that_only_grows_cannot_be_cut_or_removed(rig: HelperRig) -> None:
 
 def test_the_rig_sees_what_a_process_is(rig: HelperRig) -> None:
     """The tests above look at the right processes: the front is the pilot's, its child is root's."""
-    process = rig.start(["run", "--proxy", str(rig.proxy()), "--", SH, "-c", "echo ready; exec sleep 30"])
+    process = rig.start(["run", "--proxy", str(rig.proxy()), "--", SH, "-c", "echo ready; exec sleep 300"])
     assert process.stdout
     assert process.stdout.readline() == b"ready\n"
     assert children(process.pid) == [monitor_of(process.pid)]

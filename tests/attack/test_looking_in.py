@@ -8,7 +8,6 @@ import resource
 import signal
 import socket
 import subprocess
-import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,7 +47,7 @@ def looked(rig: HelperRig, *words: object, user: int | None = None) -> "subproce
 
 def found(process: "subprocess.Popen[str]") -> tuple[list[str], int]:
     """What the attacker could do, and how often it tried."""
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=120)
     *worked, last = out.splitlines()
     counted = re.fullmatch(r"(\d+) attempts on (\d+)", last)
     assert counted, out
@@ -63,7 +62,7 @@ def started_under_attack(rig: HelperRig, how: str) -> "tuple[subprocess.Popen[by
     assert process.stdin
     assert process.stdout
     process.stdout.readline()
-    attacker = looked(rig, how, 3000, process.pid)
+    attacker = looked(rig, how, 60_000, process.pid)
     process.stdin.write(b"\n")
     process.stdin.close()
     return process, attacker
@@ -88,28 +87,33 @@ def test_no_process_of_a_start_can_be_looked_into(rig: HelperRig, who: str) -> N
     """Forty starts under the eyes of an attacker that never rests: front, monitor, verifier, mapper, cleaner."""
     account = int(str(rig.run("/usr/bin/true").line("start")["uid"]))
     runs: Counter[int] = Counter()
+    attempts = 0
     with rig.configured("cgroup = off"):
-        attacker = looked(rig, "look", 60_000, user=None if who == "pilot" else account)
-        end = time.monotonic() + 20
-        # The payloads of these runs are another owner's, so that no end of theirs ends the attacker.
-        while runs.total() < 40 and time.monotonic() < end:
-            runs[rig.run("/usr/bin/true", proxy=rig.proxy(1)).code] += 1
-        attacker.terminate()
-        worked, attempts = found(attacker)
+        # The attacker gets as many rounds as it needs where it shares one core with the runs.
+        for _ in range(8):
+            attacker = looked(rig, "look", 600_000, user=None if who == "pilot" else account)
+            # The payloads of these runs are another owner's, so that no end of theirs ends the attacker.
+            for _ in range(40):
+                runs[rig.run("/usr/bin/true", proxy=rig.proxy(1)).code] += 1
+            attacker.terminate()
+            worked, tried = found(attacker)
+            assert worked == []
+            attempts += tried
+            if attempts > 1600:
+                break
     assert set(runs) == {0}
-    assert worked == []
-    assert attempts > 40 * runs.total()
+    assert attempts > 1600
 
 
 def test_a_child_of_the_pilots_is_closed_from_its_execve_on(rig: HelperRig) -> None:
     """The tightest race: the attacker knows the pid before the helper is started in it."""
-    attempts = 0
-    for _ in range(12):
+    attempts, rounds = 0, 0
+    while rounds < 12 or (attempts <= 500 and rounds < 200):
         process, attacker = started_under_attack(rig, "look")
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
         worked, tried = found(attacker)
         assert worked == []
-        attempts += tried
+        attempts, rounds = attempts + tried, rounds + 1
     assert attempts > 500
 
 
@@ -168,7 +172,7 @@ def test_no_core_of_any_process_is_written(rig: HelperRig) -> None:
     for role in ("front", "monitor", "payload"):
         for number in (signal.SIGSEGV, signal.SIGABRT):
             process = rig.start(
-                ["run", "--proxy", str(rig.proxy()), "--", SH, "-c", "echo ready; exec sleep 30"], prepare=prepare
+                ["run", "--proxy", str(rig.proxy()), "--", SH, "-c", "echo ready; exec sleep 300"], prepare=prepare
             )
             assert process.stdout
             assert process.stdout.readline() == b"ready\n"
@@ -219,11 +223,12 @@ def test_root_joins_only_namespaces_that_it_made_before_the_payload(rig: HelperR
 
 def test_a_monitor_that_is_killed_before_it_is_roots_had_not_begun(rig: HelperRig) -> None:
     """From its first moment it is attacked with KILL: what a lucky shot ends had done nothing, and nothing is left."""
-    shots = 0
-    for _ in range(15):
+    shots, rounds = 0, 0
+    while rounds < 15 or (shots < 15 and rounds < 200):
+        rounds += 1
         before = len(rig.audit())
         process, attacker = started_under_attack(rig, "signal")
-        process.wait(10)
+        process.wait(60)
         worked, tried = found(attacker)
         shots += tried
         events = [line["event"] for line in rig.since(before)]
@@ -240,11 +245,12 @@ def test_a_monitor_that_is_killed_before_it_is_roots_had_not_begun(rig: HelperRi
 
 def test_the_monitor_cannot_be_signalled_once_it_is_roots(rig: HelperRig) -> None:
     """And so nor can verifier, mapper and cleaner: their real uid is root's before it is an account's of their own."""
-    shots = 0
-    for _ in range(10):
+    shots, rounds = 0, 0
+    while rounds < 10 or (shots <= 200 and rounds < 200):
+        rounds += 1
         before = len(rig.audit())
         process, attacker = started_under_attack(rig, "signal-root")
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
         worked, tried = found(attacker)
         assert worked == []
         assert [line["event"] for line in rig.since(before)] == ["START", "END"]
@@ -317,16 +323,16 @@ def test_a_front_that_was_taken_over_can_only_send_its_signals(rig: HelperRig) -
                     peer.send(bytes([byte]), socket.MSG_DONTWAIT)
         # A right that nobody asked for, too.
         socket.send_fds(peer, [b"\x0a"], [0])
-    time.sleep(0.2)
+    # What was sent before this signal has been read when it has reached the payload: all of it went the same way.
+    process.send_signal(signal.SIGUSR1)
+    assert process.stdout.readline() == b"usr1\n"
     assert process.poll() is None
     assert monitor_of(process.pid) == monitor
     assert len(rig.processes()) >= 1
     # Said once, so that the log cannot be filled.
     assert [line["event"] for line in rig.since(before)] == ["IGNORED"]
-    process.send_signal(signal.SIGUSR1)
-    assert process.stdout.readline() in (b"usr1\n",)
     process.kill()
     os.close(front)
-    assert rig.wait(lambda: rig.processes() == [], 3)
+    assert rig.wait(lambda: rig.processes() == [])
     assert rig.wait(lambda: rig.left() == [])
     assert rig.audit()[-1]["reason"] == "FRONT_LOST"

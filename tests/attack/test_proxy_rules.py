@@ -21,7 +21,7 @@ from support.helper_rig import POOL, HelperRig, Outcome
 pytestmark = pytest.mark.root
 MD5_RSA = v.sequence(v.oid("1.2.840.113549.1.1.4"), b"\x05\x00")
 PAST = {"start": v.NOW - 3 * v.HOUR, "end": v.NOW - v.HOUR}
-FUTURE = {"start": v.NOW + v.HOUR, "end": v.NOW + 3 * v.HOUR}
+FUTURE = {"start": v.NOW + v.DAY, "end": v.NOW + 2 * v.DAY}
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,10 @@ RULES: dict[str, tuple[str, Callable[[Site], bytes]]] = {
     "bare certificate": ("NOT_A_PROXY", lambda s: s.alice.pem),
     "AC of another holder": ("VOMS_HOLDER", lambda s: voms(s, acs.Ac(s.server, s.grid.user("bob").certificate))),
     "AC expired": ("VOMS_EXPIRED", lambda s: voms(s, s.good.with_(start=v.NOW - v.DAY, end=v.NOW - v.HOUR))),
-    "AC not yet valid": ("VOMS_NOT_YET_VALID", lambda s: voms(s, s.good.with_(start=v.NOW + v.HOUR))),
+    "AC not yet valid": (
+        "VOMS_NOT_YET_VALID",
+        lambda s: voms(s, s.good.with_(start=v.NOW + v.DAY, end=v.NOW + 2 * v.DAY)),
+    ),
     "AC of an unknown issuer": ("VOMS_AA_CHAIN", unknown_issuer),
     "AC signed by another": ("VOMS_SIGNATURE", lambda s: voms(s, s.good.with_(signer=v.key("rsa", 99)))),
     "AC malformed": ("VOMS_MALFORMED", lambda s: acs.proxy(s.alice, b"\x30\x03abc").pem),

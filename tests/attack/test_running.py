@@ -14,10 +14,12 @@ from pathlib import Path
 import pytest
 
 from support.helper_rig import ANALYSIS, PILOT, HelperRig
+from support.pace import soon
 from support.processes import monitor_of
 
 pytestmark = pytest.mark.root
 SH = os.path.realpath("/bin/sh")
+PYTHON = os.path.realpath("/usr/bin/python3")
 
 
 @pytest.fixture(autouse=True)
@@ -83,17 +85,21 @@ def test_a_signal_is_128_more(rig: HelperRig, number: signal.Signals) -> None:
 def test_signals_are_passed_on(rig: HelperRig, name: str) -> None:
     process = started(rig, SH, "-c", f"trap 'exit 33' {name}; echo ready; while :; do sleep 0.02; done")
     process.send_signal(getattr(signal, f"SIG{name}"))
-    assert process.wait(10) == 33
+    assert process.wait(60) == 33
 
 
 def test_a_payload_deaf_to_term_is_killed_after_the_grace(rig: HelperRig) -> None:
-    with rig.configured("term_grace_seconds = 1"):
+    def once() -> float:
         process = started(rig, rig.attack("hydra"), "heads", 3)
         start = time.monotonic()
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) in (128 + signal.SIGTERM, 128 + signal.SIGKILL)
-        assert time.monotonic() - start < 3
-    assert (rig.processes(), rig.left()) == ([], [])
+        assert process.wait(60) in (128 + signal.SIGTERM, 128 + signal.SIGKILL)
+        seconds = time.monotonic() - start
+        assert (rig.processes(), rig.left()) == ([], [])
+        return seconds
+
+    with rig.configured("term_grace_seconds = 1"):
+        soon(once, 3)
 
 
 def test_what_the_payload_leaves_running_is_killed(rig: HelperRig, tracking: str) -> None:
@@ -104,33 +110,41 @@ def test_what_the_payload_leaves_running_is_killed(rig: HelperRig, tracking: str
 
 
 def test_the_whole_tree_is_gone_soon_after_the_front_is_killed(rig: HelperRig, tracking: str) -> None:
-    process = started(rig, rig.attack("hydra"), "heads", 6)
-    assert rig.wait(lambda: len(rig.processes()) == 7)
-    before = len(rig.audit())
-    process.kill()
-    start = time.monotonic()
-    assert rig.wait(lambda: rig.processes() == [], 2)
-    assert time.monotonic() - start < 1.2
-    assert rig.wait(lambda: len(rig.audit()) > before)
-    end = rig.audit()[-1]
-    assert (end["event"], end["reason"]) == ("END", "FRONT_LOST")
-    assert rig.wait(lambda: rig.left() == [])
+    def once() -> float:
+        process = started(rig, rig.attack("hydra"), "heads", 6)
+        assert rig.wait(lambda: len(rig.processes()) == 7)
+        before = len(rig.audit())
+        process.kill()
+        start = time.monotonic()
+        assert rig.wait(lambda: rig.processes() == [])
+        seconds = time.monotonic() - start
+        assert rig.wait(lambda: len(rig.audit()) > before)
+        end = rig.audit()[-1]
+        assert (end["event"], end["reason"]) == ("END", "FRONT_LOST")
+        assert rig.wait(lambda: rig.left() == [])
+        return seconds
+
+    soon(once, 1.2)
 
 
 def test_a_fork_bomb_is_gone_within_a_second(rig: HelperRig, tracking: str) -> None:
-    process = started(rig, rig.attack("hydra"), "bomb", 400)
-    assert rig.wait(lambda: len(rig.processes()) > 300)
-    with rig.configured(f"cgroup = {tracking}\nterm_grace_seconds = 0"):
-        process.kill()
-        start = time.monotonic()
-        assert rig.wait(lambda: rig.processes() == [], 4)
+    def once() -> float:
+        process = started(rig, rig.attack("hydra"), "bomb", 400)
+        assert rig.wait(lambda: len(rig.processes()) > 300)
+        with rig.configured(f"cgroup = {tracking}\nterm_grace_seconds = 0"):
+            process.kill()
+            start = time.monotonic()
+            assert rig.wait(lambda: rig.processes() == [])
+            seconds = time.monotonic() - start
+        assert rig.wait(lambda: rig.left() == [])
+        return seconds
+
     # The front's loss gives half a second of grace before the second that the kill may take.
-    assert time.monotonic() - start < 1.8
-    assert rig.wait(lambda: rig.left() == [])
+    soon(once, 1.8)
 
 
 def test_the_pilot_cannot_signal_the_monitor_nor_look_into_it(rig: HelperRig) -> None:
-    process = started(rig, SH, "-c", "echo ready; sleep 30")
+    process = started(rig, SH, "-c", "echo ready; sleep 300")
     monitor = monitor_of(process.pid)
     code = (
         "import os, sys\npid = int(sys.argv[1])\n"
@@ -158,7 +172,7 @@ def test_the_pilot_cannot_signal_the_monitor_nor_look_into_it(rig: HelperRig) ->
 def test_a_run_whose_monitor_died_is_buried_by_the_next(rig: HelperRig, tracking: str) -> None:
     process = started(rig, rig.attack("hydra"), "heads", 4)
     os.kill(monitor_of(process.pid), signal.SIGKILL)
-    assert process.wait(10) == 202
+    assert process.wait(60) == 202
     # The main process dies with the monitor; its orphans and files wait for the next run.
     assert len(rig.left()) >= 2
     assert rig.run("/usr/bin/id").code == 0
@@ -198,7 +212,7 @@ def test_many_first_visits_give_each_owner_one_account(rig: HelperRig) -> None:
 def test_two_owners_never_run_on_one_account_at_once(rig: HelperRig) -> None:
     account = rig.pools[0]
     with rig.mapped(f'"{ANALYSIS}" {account}\n'):
-        process = started(rig, SH, "-c", "echo ready; sleep 30")
+        process = started(rig, SH, "-c", "echo ready; sleep 300")
         other = rig.run("/usr/bin/id", proxy=rig.proxy(1))
         assert (other.code, other.reason, other.status[0]["retry"]) == (203, "ACCOUNT_IN_USE", True)
         same = rig.run(SH, "-c", "touch /tmp/pgt-kept-$$; echo $$", proxy=rig.proxy(0))
@@ -207,7 +221,7 @@ def test_two_owners_never_run_on_one_account_at_once(rig: HelperRig) -> None:
         assert Path(f"/tmp/pgt-kept-{same.out.strip()}").exists()
         assert process.poll() is None
         process.send_signal(signal.SIGTERM)
-        process.wait(10)
+        process.wait(60)
         assert rig.run("/usr/bin/id", proxy=rig.proxy(1)).code == 0
     assert rig.left() == []
 
@@ -216,25 +230,29 @@ def test_streams_are_whole_and_a_closed_one_stops_no_cleaning(rig: HelperRig) ->
     size = 10 * 1024 * 1024
     process = rig.start(["run", "--proxy", str(rig.proxy()), "--", "/usr/bin/cat"], stdin=subprocess.PIPE)
     data = os.urandom(size)
-    out, _ = process.communicate(data, timeout=30)
+    out, _ = process.communicate(data, timeout=120)
     assert (process.returncode, out == data) == (0, True)
     before = len(rig.audit())
     process = rig.start(["run", "--proxy", str(rig.proxy()), "--", SH, "-c", "yes; exit 5"])
     assert process.stdout
     process.stdout.read(10)
     process.stdout.close()
-    assert process.wait(10) == 5
+    assert process.wait(60) == 5
     assert [line["event"] for line in rig.since(before)][-1] == "END"
     assert rig.left() == []
 
 
 def test_the_callers_ends_close_with_the_payload(rig: HelperRig) -> None:
-    process = rig.start(["run", "--proxy", str(rig.proxy()), "--", SH, "-c", "exec >&-; sleep 1"])
-    start = time.monotonic()
+    words = ["run", "--proxy", str(rig.proxy()), "--", SH, "-c", "exec >&-; read line"]
+    process = rig.start(words, stdin=subprocess.PIPE)
+    assert process.stdin
     assert process.stdout
+    # Its end comes while the payload still lives, and waits for a line.
     assert process.stdout.read() == b""
-    assert time.monotonic() - start < 0.9
-    assert process.wait(10) == 0
+    assert process.poll() is None
+    process.stdin.write(b"\n")
+    process.stdin.close()
+    assert process.wait(60) == 0
 
 
 def test_files_and_objects_of_the_account_are_removed(rig: HelperRig) -> None:
@@ -305,7 +323,7 @@ def test_map_leases_nothing(rig: HelperRig) -> None:
     assert str(line["lease"]).startswith("%2f%4f%3d%54oy%20%47rid")
     assert {path.name for path in rig.gridmapdir.glob("[!.]*")} == {*rig.pools}
     process = rig.start(["map", "--proxy", str(rig.proxy())])
-    assert json.loads(process.communicate(timeout=10)[0])["event"] == "map"
+    assert json.loads(process.communicate(timeout=120)[0])["event"] == "map"
 
 
 def test_a_full_disk_under_the_log_refuses_the_run(rig: HelperRig) -> None:
@@ -343,10 +361,10 @@ def test_the_log_knows_who_ran_what(rig: HelperRig) -> None:
 
 def test_times_and_memory_reach_the_caller(rig: HelperRig) -> None:
     before = os.times()
-    done = rig.run(SH, "-c", "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done")
+    done = rig.run(PYTHON, "-c", "import os\nwhile os.times().user < 0.2: pass")
     used = os.times().children_user - before.children_user
     end = done.line("end")
-    assert float(str(end["cpu_user_seconds"])) > 0.05
+    assert float(str(end["cpu_user_seconds"])) > 0.15
     assert used >= float(str(end["cpu_user_seconds"])) * 0.9
     assert float(str(end["wall_seconds"])) >= float(str(end["cpu_user_seconds"])) * 0.9
     assert int(str(end["max_rss_bytes"])) > 500_000

@@ -176,6 +176,6 @@ OPTIONS = [
 @pytest.mark.parametrize("arguments", OPTIONS, ids=lambda words: " ".join(words)[:40])
 def test_no_other_option_exists(rig: HelperRig, arguments: list[str]) -> None:
     process = rig.start([str(rig.proxy()) if word == "P" else word for word in arguments])
-    out, err = process.communicate(timeout=10)
+    out, err = process.communicate(timeout=120)
     assert (process.returncode, out) == (201, b"")
     assert err.startswith(b"pilotage-exec: refused: HELPER_USAGE (500): ")

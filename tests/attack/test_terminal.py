@@ -29,7 +29,7 @@ def on_a_terminal(rig: HelperRig, *words: str, helper: bool) -> tuple[int, str, 
         process = subprocess.Popen(
             [*program, *words], stdin=slave, stdout=subprocess.PIPE, user=rig.pilot.pw_uid, group=rig.pilot.pw_gid
         )
-    out, _ = process.communicate(timeout=20)
+    out, _ = process.communicate(timeout=120)
     typed = os.read(slave, 4096) if select.select([slave], [], [], 0)[0] else b""
     os.close(slave)
     os.close(master)

@@ -177,7 +177,9 @@ def test_a_file_that_cannot_be_read_to_its_end_refuses(tmp_path: Path, what: str
     assert refused.value.reason is Reason.AUDIT_FILE_UNUSABLE
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(
+    max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None
+)
 @given(
     pieces=st.lists(
         st.one_of(

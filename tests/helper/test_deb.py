@@ -104,8 +104,8 @@ def test_a_payload_runs_by_the_packages_programs_and_nothing_of_it_outlives_the_
     assert rig.wait(lambda: len(list((STATE[0] / "jobs").glob("*/control"))) == 1)
     (name,) = [path.name for path in (STATE[0] / "jobs").iterdir()]
     assert rig.wait(lambda: len(rig.processes()) > 0)
-    assert rig.start(["signal", name, "TERM"]).wait(20) == 0
-    assert living.wait(20) == 128 + 15
+    assert rig.start(["signal", name, "TERM"]).wait(60) == 0
+    assert living.wait(60) == 128 + 15
     assert (rig.processes(), rig.left()) == ([], [])
     run("dpkg", "--purge", "pilotage-helper")
     assert not [path for path in (*STATE[:2], EXEC, Path("/usr/libexec/pilotage")) if path.exists()]

@@ -27,7 +27,7 @@ def test_a_payload_runs_as_the_mapped_account(rig: HelperRig) -> None:
 def test_a_good_configuration_is_found_good_and_nothing_is_started(rig: HelperRig) -> None:
     log, leases = rig.audit(), facts(rig)
     checked = rig.start(["check-config"])
-    out, err = checked.communicate(timeout=10)
+    out, err = checked.communicate(timeout=120)
     assert (checked.returncode, out, err) == (0, f"{rig.config}: ok\n".encode(), b"")
     assert (rig.audit(), facts(rig), rig.processes(), rig.left()) == (log, leases, [], [])
 
@@ -38,7 +38,7 @@ def test_the_configuration_is_checked_with_the_callers_rights_alone(rig: HelperR
     rig.config.chmod(0o600)
     try:
         checked = rig.start(["check-config"])
-        out, err = checked.communicate(timeout=10)
+        out, err = checked.communicate(timeout=120)
         refused = rig.run("/usr/bin/id")
     finally:
         rig.configure()
@@ -61,6 +61,6 @@ def facts(rig: HelperRig) -> dict[str, tuple[int, int, float]]:
 
 def test_the_version_is_told_in_one_line(rig: HelperRig) -> None:
     asked = rig.start(["--version"])
-    out, err = asked.communicate(timeout=10)
+    out, err = asked.communicate(timeout=120)
     assert (asked.returncode, err) == (0, b"")
     assert re.fullmatch(rb"pilotage-exec \d+\.\d+\.\d+\n", out)

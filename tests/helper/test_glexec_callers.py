@@ -5,7 +5,6 @@ import os
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -120,7 +119,8 @@ RECEIVE = """
 import os, socket, sys
 s = socket.socket(fileno=0)
 environment = {}
-for line in iter(s.recv(4096).decode().splitlines()):
+size = int.from_bytes(s.recv(4, socket.MSG_WAITALL), "big")
+for line in s.recv(size, socket.MSG_WAITALL).decode().splitlines():
     name, _, value = line.partition("=")
     environment[name] = value
 _, fds, _, _ = socket.recv_fds(s, 1, 3)
@@ -153,8 +153,8 @@ def test_condors_setup_run_proxy_update_kill_and_cleanup(glexec: GlexecRig, cwd:
             environment=glexec.variables(GLEXEC_TARGET_PROXY="/dev/null"),
             stdin=theirs.fileno(),
         )
-        ours.sendall(b"JOB=77\nPATH=/usr/bin:/bin\n")
-        time.sleep(0.2)
+        told = b"JOB=77\nPATH=/usr/bin:/bin\n"
+        ours.sendall(len(told).to_bytes(4, "big") + told)
         socket.send_fds(ours, [b"f"], [null.fileno(), out_write, out_write])
         os.close(out_write)
         with os.fdopen(out_read) as output:
@@ -168,13 +168,13 @@ def test_condors_setup_run_proxy_update_kill_and_cleanup(glexec: GlexecRig, cwd:
             assert process.poll() is None
             kill = condor(glexec, SHELL, "-c", f"/bin/kill -TERM {pid}")
             assert kill.said == (0, "", "")
-            assert process.wait(timeout=10) == 55
+            assert process.wait(timeout=120) == 55
     process.communicate()
     back = glexec.start(
         *(glexec.program, SHELL, "-c", f"cd {sandbox} && tar -c ."),
         environment=glexec.variables(GLEXEC_TARGET_PROXY="/dev/null"),
     )
-    archive, err = back.communicate(timeout=30)
+    archive, err = back.communicate(timeout=120)
     assert (back.returncode, err) == (0, b"")
     listed = subprocess.run(["tar", "-t"], input=archive, capture_output=True, check=True).stdout.decode().split()
     assert set(listed) == {"./", "./input", "./pid", "./proxy"}
@@ -193,9 +193,9 @@ def test_condors_kill_with_every_descriptor_closed(glexec: GlexecRig) -> None:
         environment=environment,
         prepare=lambda: os.closerange(0, 3),
     )
-    kill.communicate(timeout=30)
+    kill.communicate(timeout=120)
     assert kill.returncode == 0
-    assert process.wait(timeout=10) == 128 + signal.SIGKILL
+    assert process.wait(timeout=120) == 128 + signal.SIGKILL
     process.communicate()
 
 
@@ -244,7 +244,7 @@ def test_blahs_mapping_renewal_and_kill(glexec: GlexecRig, cwd: Path) -> None:
     # BLAH leaves the "--" out; Debian's procps 4.0.2 then reads -1 for any group and kills all of the account.
     killed = glexec.run("/bin/kill", "-s", "TERM", "--", f"-{group}", **variables)
     assert (killed.code, killed.err) == (0, "")
-    assert child.wait(timeout=10) == 128 + signal.SIGTERM
+    assert child.wait(timeout=120) == 128 + signal.SIGTERM
     child.communicate()
 
 

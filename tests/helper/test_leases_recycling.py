@@ -233,7 +233,7 @@ def test_between_mapping_and_its_record_a_run_keeps_its_lease(place: World) -> N
         assert is_held(starting)
         age(rig)
         assert place.recycle() == {account: RUNS}
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
     assert rig.wait(lambda: not is_held(starting))
     age(rig)
     with starting.open("rb") as begun:

@@ -75,7 +75,7 @@ def older(rig: HelperRig) -> Path:
         path,
     ]
     environ = {"PATH": "/usr/bin:/bin", "HOME": "/", "X509_CERT_DIR": str(rig.prefix / "grid" / "certificates")}
-    subprocess.run(list(map(str, words)), env=environ, check=True, capture_output=True, timeout=60)
+    subprocess.run(list(map(str, words)), env=environ, check=True, capture_output=True, timeout=120)
     return rig.give(path)
 
 

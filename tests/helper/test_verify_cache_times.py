@@ -114,7 +114,9 @@ def test_what_is_remembered_now_is_true_at_every_time_that_is_written_anywhere(c
         assert not agree(case, cache, max(hits) + 1)
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(data=st.data())
 def test_two_times_that_share_a_memory_share_an_answer(cases: list[Case], data: st.DataObject) -> None:
     case = data.draw(st.sampled_from(cases), label="case")

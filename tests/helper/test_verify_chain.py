@@ -261,7 +261,7 @@ def test_an_authoritys_own_path_length_holds(grid: v.Authority, options: VerifyO
 
 def test_what_has_ended_or_not_begun_is_refused_by_its_kind(grid: v.Authority, options: VerifyOptions) -> None:
     gone = {"start": v.NOW - 3 * v.HOUR, "end": v.NOW - v.HOUR}
-    later = {"start": v.NOW + v.HOUR, "end": v.NOW + 2 * v.HOUR}
+    later = {"start": v.NOW + v.DAY, "end": v.NOW + 2 * v.DAY}
     assert why(v.proxy(grid.user(), **gone).pem, options) is Reason.PROXY_EXPIRED
     assert why(v.proxy(grid.user(), **later).pem, options) is Reason.CERTIFICATE_NOT_YET_VALID
     assert why(v.proxy(grid.user(**gone)).pem, options) is Reason.CERTIFICATE_EXPIRED

@@ -96,7 +96,7 @@ def test_two_names_more_are_no_proxy(grid: v.Authority, accepting: VerifyOptions
     ("changes", "reason"),
     [
         ({"start": v.NOW - 2 * v.HOUR, "end": v.NOW - v.HOUR}, Reason.PROXY_EXPIRED),
-        ({"start": v.NOW + v.HOUR}, Reason.CERTIFICATE_NOT_YET_VALID),
+        ({"start": v.NOW + v.DAY, "end": v.NOW + 2 * v.DAY}, Reason.CERTIFICATE_NOT_YET_VALID),
         ({"key": v.key("rsa1024", 7)}, Reason.KEY_TOO_WEAK),
         ({"extensions": ((v.usage("key_cert_sign"), True),)}, Reason.PROXY_KEY_USAGE),
         (

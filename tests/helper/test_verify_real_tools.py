@@ -36,7 +36,7 @@ def fake(toy: ToyGrid, who: Identity, out: Path, server: Identity, *more: str) -
     command += ["-hostcert", str(server.cert_path), "-hostkey", str(server.key_path), "-certdir", str(toy.ca_dir)]
     command += ["-cert", str(who.cert_path), "-key", str(who.key_path), *more]
     environ = {"PATH": "/usr/bin:/bin", "HOME": str(toy.root)}
-    subprocess.run(command, env=environ, check=True, capture_output=True, timeout=60)
+    subprocess.run(command, env=environ, check=True, capture_output=True, timeout=120)
     return out.read_bytes()
 
 
@@ -55,7 +55,7 @@ def test_grid_proxy_init_as_it_was_before_the_rfc(
     command = ["grid-proxy-init", "-old", "-q", "-bits", "2048", "-valid", "12:00", *(["-limited"] if limited else [])]
     command += ["-cert", str(alice.cert_path), "-key", str(alice.key_path), "-out", str(out)]
     environ = {"PATH": "/usr/bin:/bin", "HOME": str(toy.root), "X509_CERT_DIR": str(toy.ca_dir)}
-    subprocess.run(command, env=environ, check=True, capture_output=True, timeout=60)
+    subprocess.run(command, env=environ, check=True, capture_output=True, timeout=120)
     assert why(out.read_bytes(), options) is Reason.PROXY_LEGACY
     who = verify_pem(out.read_bytes(), with_(options, accept_old=True))
     assert (who.dn, who.depth, who.limited, who.has_key) == (alice.dn, 1, limited, True)
@@ -116,7 +116,7 @@ def test_the_old_kind_of_proxy_is_refused(
     command = ["grid-proxy-init", "-old", "-q", "-bits", "2048", "-out", str(tmp_path / "proxy")]
     command += ["-cert", str(alice.cert_path), "-key", str(alice.key_path)]
     environ = {"PATH": "/usr/bin:/bin", "HOME": str(toy.root), "X509_CERT_DIR": str(toy.ca_dir)}
-    subprocess.run(command, env=environ, check=True, capture_output=True, timeout=60)
+    subprocess.run(command, env=environ, check=True, capture_output=True, timeout=120)
     assert why((tmp_path / "proxy").read_bytes(), options) is Reason.PROXY_LEGACY
 
 

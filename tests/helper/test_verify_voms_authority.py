@@ -164,5 +164,5 @@ def test_the_fields_own_tools_read_what_our_builder_makes(
     path.chmod(0o600)
     environ = {"PATH": "/usr/bin:/bin", "X509_CERT_DIR": str(grid.ca_dir), "X509_VOMS_DIR": str(options.voms_dir)}
     command = ["voms-proxy-info", "-file", str(path), "-all"]
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=120)
     assert "/demo/Role=analysis/Capability=NULL" in done.stdout, done.stderr

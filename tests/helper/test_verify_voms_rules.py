@@ -63,7 +63,7 @@ def test_the_issuer_is_the_certificate_that_is_carried(
 def test_times_are_bounded_and_of_one_form(alice: v.Entity, options: VerifyOptions, good: acs.Ac) -> None:
     for changed, reason in (
         (good.with_(end=v.NOW - v.HOUR / 2), Reason.VOMS_EXPIRED),
-        (good.with_(start=v.NOW + v.HOUR), Reason.VOMS_NOT_YET_VALID),
+        (good.with_(start=v.NOW + v.DAY, end=v.NOW + 2 * v.DAY), Reason.VOMS_NOT_YET_VALID),
         (good.with_(end=good.start), Reason.VOMS_LIFETIME),
         (good.with_(end=good.start - v.HOUR), Reason.VOMS_LIFETIME),
         (good.with_(end=v.NOW + 9 * v.DAY), Reason.VOMS_LIFETIME),

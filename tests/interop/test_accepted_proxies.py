@@ -71,7 +71,7 @@ def case(request: pytest.FixtureRequest, cases: Cases) -> Case:
 def vomses(grid: ToyGrid, host: Identity, alice: Identity) -> Iterator[Path]:
     """A VO of one member, and where its server is."""
     folder = grid.voms_dir / "demo"
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     folder.chmod(0o755)
     (folder / "localhost.lsc").write_text(f"{host.dn}\n{grid.ca_dn}\n")
     (folder / "localhost.lsc").chmod(0o644)

@@ -91,7 +91,7 @@ class Site:
             ["/usr/bin/python3", DRIVER, proxy],
             env={**os.environ, **variables},
             capture_output=True,
-            timeout=60,
+            timeout=120,
             check=True,
         )
         said = json.loads(done.stdout)

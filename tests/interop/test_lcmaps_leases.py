@@ -47,7 +47,7 @@ class Lcmaps:
 
     def account(self, process: "subprocess.Popen[bytes]") -> str:
         """The account it said; "": nobody's."""
-        out, _ = process.communicate(timeout=60)
+        out, _ = process.communicate(timeout=120)
         said = json.loads(out)
         return pwd.getpwuid(said["uid"]).pw_name if said["ok"] else ""
 

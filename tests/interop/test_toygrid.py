@@ -20,7 +20,7 @@ def run(grid: ToyGrid, *command: str) -> subprocess.CompletedProcess[str]:
         "HOME": str(grid.root),
     }
     return subprocess.run(
-        command, env=environ, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False
+        command, env=environ, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False
     )
 
 

@@ -58,6 +58,7 @@ def test_a_pilot_that_asks_too_often_is_slowed_down_and_a_restart_does_not_forge
     make_rig: Callable[..., Rig], alice_proxy: Path, pilot_proxy: Path, other_pilot_proxy: Path, admin: LocalIdentity
 ) -> None:
     rig = make_rig(abuse={"pilot_issues_per_minute": 4})
+    rig.clock.stand()
     identity = load_identity(alice_proxy)
     owner, pilot = rig.client(alice_proxy), rig.client(pilot_proxy)
     submit(owner, delegate(owner, identity, kind=EC))
@@ -84,6 +85,7 @@ def test_an_owners_credentials_are_not_drained_by_many_pilots(
     make_rig: Callable[..., Rig], alice_proxy: Path, bob_proxy: Path, pilot_proxy: Path, other_pilot_proxy: Path
 ) -> None:
     rig = make_rig(abuse={"owner_issues_per_minute": 2})
+    rig.clock.stand()
     owner, bob = rig.client(alice_proxy), rig.client(bob_proxy)
     first, second = rig.client(pilot_proxy), rig.client(other_pilot_proxy)
     first.credentials.RetrieveCredential(retrieve_request(lease_of(owner, first, load_identity(alice_proxy))))
@@ -97,6 +99,7 @@ def test_an_owner_delegates_so_often_and_no_more(
     make_rig: Callable[..., Rig], alice_proxy: Path, bob_proxy: Path
 ) -> None:
     rig = make_rig(abuse={"owner_delegations_per_minute": 2})
+    rig.clock.stand()
     owner, bob = rig.client(alice_proxy), rig.client(bob_proxy)
     for _ in range(2):
         delegate(owner, load_identity(alice_proxy), kind=EC)
@@ -110,6 +113,7 @@ def test_the_limits_are_exact_when_all_come_at_once(
     make_rig: Callable[..., Rig], alice_proxy: Path, pilot_proxy: Path
 ) -> None:
     rig = make_rig(abuse={"pilot_issues_per_minute": 5})
+    rig.clock.stand()
     owner, pilot = rig.client(alice_proxy), rig.client(pilot_proxy)
     submit(owner, delegate(owner, load_identity(alice_proxy), kind=EC))
     pilot_id = register(pilot)
@@ -127,6 +131,7 @@ def test_who_is_refused_too_often_waits_and_does_not_fill_the_audit(
     make_rig: Callable[..., Rig], alice_proxy: Path, pilot_proxy: Path, other_pilot_proxy: Path, admin: LocalIdentity
 ) -> None:
     rig = make_rig(abuse={"refusals_per_minute": 5})
+    rig.clock.stand()
     owner, pilot, other = rig.client(alice_proxy), rig.client(pilot_proxy), rig.client(other_pilot_proxy)
     submit(owner, delegate(owner, load_identity(alice_proxy), kind=EC))
     good = retrieve_request(acquire(pilot, register(pilot)))
@@ -146,6 +151,7 @@ def test_who_is_refused_too_often_hears_nothing_of_the_next_token(
     make_rig: Callable[..., Rig], alice_proxy: Path, pilot_proxy: Path, admin: LocalIdentity
 ) -> None:
     rig = make_rig(abuse={"refusals_per_minute": 3, "pilot_strikes": 1000, "dn_strikes": 1000})
+    rig.clock.stand()
     owner, pilot = rig.client(alice_proxy), rig.client(pilot_proxy)
     submit(owner, delegate(owner, load_identity(alice_proxy), kind=EC))
     lease = acquire(pilot, register(pilot))
@@ -246,6 +252,7 @@ def test_new_keys_of_one_name_do_not_get_round_the_count(
 ) -> None:
     """Who holds a robot's certificate or proxy makes as many keys as he likes."""
     rig = make_rig(abuse={"dn_strikes": 25})
+    rig.clock.stand()
     bad = pb.RetrieveCredentialRequest(credential_token="x", certificate_request=make_request(make_key(EC)))
     for number in range(5):
         proxy = grid.voms_proxy(robot, tmp_path / f"proxy{number}", fqans=(PILOT_ROLE, "/demo"))
@@ -304,7 +311,7 @@ def test_a_stream_ends_when_its_reader_is_banned(
     rig: Rig, owner: Client, pilot: Client, admin_shell: Shell, alice: Identity, alice_identity: LocalIdentity
 ) -> None:
     lease = lease_of(owner, pilot, alice_identity)
-    watch = owner.jobs.WatchJobs(job_pb2.WatchJobsRequest(job_ids=[lease.job_id]), timeout=30)
+    watch = owner.jobs.WatchJobs(job_pb2.WatchJobsRequest(job_ids=[lease.job_id]), timeout=120)
     next(watch)
     admin_shell.ok("admin", "ban", alice.dn, "--why", "x")
     # The next change is the first thing that the stream would tell.

@@ -35,7 +35,7 @@ def test_the_asyncio_client_submits_watches_and_cancels(rig: Rig, alice_proxy: P
             assert job.spec.input_sandbox
             assert [one.job_id async for one in client.list([JobState.ACTIVATED])] == [second, job_id]
             states = []
-            async for change in client.watch([job_id], timeout=20):
+            async for change in client.watch([job_id], timeout=120):
                 states.append(change.state)
                 if not change.final:
                     await client.cancel([job_id])

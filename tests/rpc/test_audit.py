@@ -398,7 +398,7 @@ class Caller:
         """Renew until the server is gone."""
         with contextlib.suppress(grpc.RpcError):
             while True:
-                answer = pilot.credentials.RenewCredential(refreshed(pilot, pilot_id, lease), timeout=20)
+                answer = pilot.credentials.RenewCredential(refreshed(pilot, pilot_id, lease), timeout=120)
                 self.serials.append(str(x509.load_der_x509_certificate(answer.chain[0]).serial_number))
                 self.got.set()
 

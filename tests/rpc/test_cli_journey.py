@@ -5,7 +5,6 @@ import hashlib
 import io
 import json
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -26,6 +25,7 @@ from pilotage.states import JobState
 from pilotage.v1 import credential_pb2, job_pb2, pilot_pb2
 from pilotage.x509.files import load_identity
 from support.journey import acquire, register, retrieve_request
+from support.ports import free_port
 from support.server_rig import Client as PilotClient
 from support.server_rig import Rig
 from support.shell import Done, Shell
@@ -118,7 +118,7 @@ def test_an_owner_submits_watches_and_fetches(alice_shell: Shell, pilot: PilotCl
     thread = threading.Thread(target=lambda: waited.append(alice_shell_wait(alice_shell, job_id)))
     thread.start()
     finish(pilot, pilot_id, lease, outputs)
-    thread.join(30)
+    thread.join(300)
     assert [done.code for done in waited] == [0]
     assert f"{job_id} is finished" in waited[0].err
 
@@ -162,8 +162,8 @@ def real_program(shell: Shell, *words: str) -> "subprocess.Popen[str]":
 
 def alice_shell_wait(shell: Shell, job_id: str) -> Done:
     """Wait by the real program: nothing but its own words may appear on its streams."""
-    with real_program(shell, "wait", job_id, "--timeout", "20") as process:
-        out, err = process.communicate(timeout=60)
+    with real_program(shell, "wait", job_id, "--timeout", "120") as process:
+        out, err = process.communicate(timeout=240)
     assert out == ""
     assert all(line.startswith("pilotage: ") for line in err.splitlines()), err
     return Done(process.returncode, out, err)
@@ -176,7 +176,7 @@ def test_an_interrupted_wait_ends_with_130(alice_shell: Shell) -> None:
         assert "is activated" in process.stderr.readline()
         process.send_signal(signal.SIGINT)
         try:
-            out, err = process.communicate(timeout=30)
+            out, err = process.communicate(timeout=120)
         finally:
             process.kill()
     assert (process.returncode, out, err) == (130, "", "pilotage: interrupted\n")
@@ -185,9 +185,7 @@ def test_an_interrupted_wait_ends_with_130(alice_shell: Shell) -> None:
 def test_a_wait_outlives_a_server_that_comes_back(
     make_rig: Callable[..., Rig], alice_proxy: Path, pilot_proxy: Path, tmp_path: Path, outputs: Path
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    rig = make_rig(server={"listen": f"127.0.0.1:{port}"})
+    rig = make_rig(server={"listen": f"127.0.0.1:{free_port()}"})
     shell = Shell(rig, alice_proxy, tmp_path / "home")
     job_id = shell.ok("submit", "--", "/bin/true").strip()
     with real_program(shell, "wait", job_id) as process:
@@ -197,7 +195,7 @@ def test_a_wait_outlives_a_server_that_comes_back(
         pilot = rig.client(pilot_proxy)
         pilot_id = register(pilot)
         finish(pilot, pilot_id, acquire(pilot, pilot_id), outputs)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=240)
     assert process.returncode == 0, err
     assert err.count("is finished") == 1
 
@@ -231,7 +229,7 @@ def test_a_failed_job_ends_a_wait_with_6(alice_shell: Shell, pilot: PilotClient,
     assert "still go on" in still.err
     pilot_id = register(pilot)
     finish(pilot, pilot_id, acquire(pilot, pilot_id), outputs, exit_code=3)
-    done = alice_shell.run("wait", job_id, "--timeout", "20", "--json")
+    done = alice_shell.run("wait", job_id, "--timeout", "120", "--json")
     assert done.code == 6
     assert "PAYLOAD_FAILED" in done.err
     assert "1 of 1 jobs did not succeed" in done.err

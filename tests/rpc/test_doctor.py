@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import msgspec
 import pytest
 from toygrid import Identity, ToyGrid
 
+from support.ports import free_port
 from support.server_rig import OWNER_ROLE, Rig
 from support.shell import Shell
 
@@ -145,9 +145,7 @@ def test_a_ca_directory_that_does_not_do_is_found(shell: Shell, grid: ToyGrid, t
 
 
 def test_a_server_that_is_not_there_or_not_itself_is_found(shell: Shell, rig: Rig) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    assert "Connection refused" in ask(shell, "-s", f"localhost:{port}").one("server", "error").text
+    assert "Connection refused" in ask(shell, "-s", f"localhost:{free_port()}").one("server", "error").text
     assert "PILOTAGE_SERVER" in ask(shell, "-s", "no such/host").one("server", "error").next
     assert "no server is named" in ask(shell, environ={"PILOTAGE_SERVER": ""}).one("server", "error").text
     assert rig.app is not None

@@ -55,7 +55,7 @@ def client_of(server: ServerProcess, proxy: Path) -> Iterator[Client]:
 def attempt(pilot: Client, lease: pilot_pb2.Lease) -> Reason | bytes | None:
     """Retrieve; return the proxy, or why there is none."""
     try:
-        return bytes(pilot.credentials.RetrieveCredential(retrieve_request(lease), timeout=20).chain[0])
+        return bytes(pilot.credentials.RetrieveCredential(retrieve_request(lease), timeout=120).chain[0])
     except grpc.RpcError as error:
         return reason_of(error)
 

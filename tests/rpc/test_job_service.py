@@ -249,7 +249,7 @@ def test_a_watch_whose_client_goes_away_is_forgotten(rig: Rig, owner: Client, de
     stream.cancel()
 
     async def forgotten(app: object) -> bool:
-        for _ in range(200):
+        for _ in range(6000):
             if not rig.app._notices._watchers:  # type: ignore[union-attr]
                 return True
             await asyncio.sleep(0.01)
@@ -288,7 +288,7 @@ def test_a_sandbox_cut_off_in_the_middle_leaves_nothing(rig: Rig, owner: Client,
             owner.jobs.UploadSandbox(parts())
 
     async def left(app: object) -> int:
-        for _ in range(200):
+        for _ in range(6000):
             files = [path for path in (rig.state / "sandboxes").rglob("*") if path.is_file()]
             if not files:
                 break

@@ -196,7 +196,7 @@ def test_jobs_and_credentials_of_a_linked_name_are_seen_and_handled(
     rest = owner.jobs.ListJobs(job_pb2.ListJobsRequest(page_size=2, page_token=page.next_page_token))
     assert [job.job_id for job in (*page.jobs, *rest.jobs)] == [third, second, first]
     assert owner.jobs.ListJobEvents(job_pb2.ListJobEventsRequest(job_id=second)).events
-    watch = owner.jobs.WatchJobs(job_pb2.WatchJobsRequest(job_ids=[second]), timeout=30)
+    watch = owner.jobs.WatchJobs(job_pb2.WatchJobsRequest(job_ids=[second]), timeout=120)
     assert next(watch).job.owner_dn == bob.dn
     (result,) = owner.jobs.CancelJobs(job_pb2.CancelJobsRequest(job_ids=[second])).results
     assert result.reason == ""

@@ -116,15 +116,16 @@ async def somebody_waits(app: App) -> None:
 def test_a_waiting_pilot_hears_of_a_job_at_once(
     rig: Rig, owner: Client, pilot: Client, pilot_id: str, delegated: Delegated
 ) -> None:
-    request = pb.AcquireJobsRequest(pilot_id=pilot_id, slots=1, wait=Duration(seconds=30))
+    request = pb.AcquireJobsRequest(pilot_id=pilot_id, slots=1, wait=Duration(seconds=60))
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(pilot.pilots.AcquireJobs, request, timeout=20)
+        waiting = pool.submit(pilot.pilots.AcquireJobs, request, timeout=120)
         rig.call(somebody_waits)
         began = time.monotonic()
         job_id = submit(owner, delegated)
         (lease,) = waiting.result().leases
     assert lease.job_id == job_id
-    assert time.monotonic() - began < 5
+    # Not at the end of its wait.
+    assert time.monotonic() - began < 20
 
 
 def test_a_pilot_gets_no_more_than_its_slots(owner: Client, pilot: Client, delegated: Delegated) -> None:

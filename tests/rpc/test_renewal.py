@@ -221,7 +221,7 @@ def test_renewals_are_planned_beyond_a_restart(running: Running, pilot_proxy: Pa
 
 
 def test_an_owner_who_watches_sees_the_proxy(running: Running) -> None:
-    watch = running.owner.jobs.WatchJobs(job_pb2.WatchJobsRequest(job_ids=[running.job_id]), timeout=20)
+    watch = running.owner.jobs.WatchJobs(job_pb2.WatchJobsRequest(job_ids=[running.job_id]), timeout=120)
     assert not next(watch).job.HasField("proxy")
     running.pilot.credentials.RetrieveCredential(retrieve_request(running.lease))
     assert next(watch).job.proxy.issued == 1

@@ -60,7 +60,7 @@ def openssl_says(chain: Sequence[x509.Certificate], grid: ToyGrid, folder: Path)
     (folder / "rest.pem").write_bytes(vectors.chain_pem(chain[1:]))
     command = ["openssl", "verify", "-allow_proxy_certs", "-CApath", str(grid.ca_dir)]
     command += ["-untrusted", str(folder / "rest.pem"), str(folder / "leaf.pem")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     return done.stdout + done.stderr
 
 

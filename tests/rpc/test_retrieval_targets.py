@@ -157,7 +157,7 @@ def test_a_pilot_that_waits_is_not_woken_for_a_job_that_it_could_not_serve(
 
     def wait(node: Node) -> list[str]:
         request = pilot_pb2.AcquireJobsRequest(pilot_id=node.pilot_id, slots=1)
-        request.wait.FromSeconds(20)
+        request.wait.FromSeconds(60)
         return [lease.job_id for lease in node.client.pilots.AcquireJobs(request).leases]
 
     with ThreadPoolExecutor(2) as threads:
@@ -169,10 +169,10 @@ def test_a_pilot_that_waits_is_not_woken_for_a_job_that_it_could_not_serve(
             while len(places) < len(calls):
                 time.sleep(0.01)
         hers = alice.submit()
-        assert calls[1].result(timeout=15) == [hers]
+        assert calls[1].result(timeout=50) == [hers]
         assert not calls[0].done()
         his = bob.submit()
-        assert calls[0].result(timeout=15) == [his]
+        assert calls[0].result(timeout=50) == [his]
 
 
 def test_a_job_that_was_offered_before_the_policy_changed_goes_to_another_pilot(

@@ -493,7 +493,7 @@ def test_session_tokens_cannot_be_made(world: World, thief: Thief) -> None:
 def test_the_mutual_port_takes_no_proxy(world: World, thief: Thief) -> None:
     channel = open_mutual_channel(world.rig.mutual_target, ca_dir=world.grid.ca_dir, identity=thief.identity)
     with channel, pytest.raises(grpc.RpcError) as caught:
-        Client(channel).pilots.Heartbeat(pilot_pb2.HeartbeatRequest(pilot_id=world.victim_id), timeout=10)
+        Client(channel).pilots.Heartbeat(pilot_pb2.HeartbeatRequest(pilot_id=world.victim_id), timeout=60)
     assert reason_of(caught.value) is None
 
 

@@ -38,7 +38,7 @@ def handshake(server: ServerProcess, port: int, version: str) -> str:
         "localhost",
     ]
     command += ["-CAfile", str(server.grid.root / "ca.pem"), "-verify_return_error", "-verify_hostname", "localhost"]
-    done = subprocess.run(command, input=b"", capture_output=True, timeout=20, check=False)
+    done = subprocess.run(command, input=b"", capture_output=True, timeout=120, check=False)
     return (done.stdout + done.stderr).decode("utf-8", "replace")
 
 

@@ -199,7 +199,9 @@ def world(
 
 # Full length: beyond its end a list would let the first actor go alone.
 ORDERS = st.lists(st.integers(0, 1), min_size=STEPS_AT_MOST, max_size=STEPS_AT_MOST)
-PROPERTY = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+PROPERTY = settings(
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 
 
 def consistent(halts: list[Seen]) -> None:

@@ -48,7 +48,7 @@ def numbers(connection: sqlite3.Connection) -> list[int]:
 def child_says(code: str, name: str) -> str:
     """Run code in a process of its own and return what it prints."""
     command = [sys.executable, "-c", code, name]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
 
 
 @pytest_asyncio.fixture

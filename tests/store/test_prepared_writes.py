@@ -186,7 +186,9 @@ async def test_a_thread_that_comes_while_a_batch_is_committed_leaves_its_write_t
     await asyncio.sleep(0)
     second = asyncio.create_task(database.write_prepared(threads, lambda: 2, op))
     await asyncio.sleep(0)
-    await threads.run(lambda: None)
+    # Both threads are free when they meet, so the one that came has left its write.
+    meeting = threading.Barrier(2, timeout=MINUTE)
+    await asyncio.gather(*(threads.run(meeting.wait) for _ in range(2)))
     hold.set()
     assert [await first, await second] == [1, 2]
     assert places == ["MainThread"]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import msgspec
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule
 
@@ -261,6 +261,4 @@ TestJobs = Jobs.TestCase
 TestJobs.settings = settings(
     max_examples=25,
     stateful_step_count=30,
-    deadline=datetime.timedelta(seconds=10),
-    suppress_health_check=[HealthCheck.too_slow],
 )

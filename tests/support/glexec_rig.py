@@ -50,7 +50,7 @@ class GlexecRig:
         tree = self.rig.prefix / "build"
         configure = ["cmake", "-S", str(ROOT), "-B", str(tree), f"-DPILOTAGE_EXEC={self.rig.program}"]
         for words in (configure, ["cmake", "--build", str(tree), "--target", "glexec"]):
-            subprocess.run(words, check=True, capture_output=True, timeout=300)
+            subprocess.run(words, check=True, capture_output=True, timeout=800)
         shutil.copyfile(tree / "helper_c" / "glexec", self.program)
         self.program.chmod(0o755)
         for source, names in SCRIPTS.items():
@@ -95,7 +95,7 @@ class GlexecRig:
     ) -> Done:
         """Run any program as the pilot to its end, with variables of glexec."""
         process = self.start(*words, environment=self.variables(**more), stdin=subprocess.PIPE, cwd=cwd or "/")
-        out, err = process.communicate(given.encode() if isinstance(given, str) else given, timeout=40)
+        out, err = process.communicate(given.encode() if isinstance(given, str) else given, timeout=120)
         return Done(process.returncode, out.decode(errors="replace"), err.decode(errors="replace"))
 
     def run(self, *command: str | Path, given: bytes | str = b"", **more: str | None) -> Done:

@@ -59,7 +59,7 @@ class Injector:
         self.witness = rig.attack("witness")
 
     def run(
-        self, which: str = "-", error: int = errno.EPERM, *, payload: Sequence[str] = (), seconds: float = 30
+        self, which: str = "-", error: int = errno.EPERM, *, payload: Sequence[str] = (), seconds: float = 120
     ) -> Outcome:
         """Run a payload, by default the witness; the calls that `which` names fail."""
         rig = self.rig

@@ -114,7 +114,7 @@ class World:
     def __init__(self, rig: HelperRig) -> None:
         self.rig = rig
         mounts = "for d in /tmp /var/tmp /dev/shm /var/spool; do mount -t tmpfs none $d; done"
-        script = f"{mounts} && echo ready && exec sleep 600"
+        script = f"{mounts} && echo ready && exec sleep 3600"
         words = ["unshare", "--mount", "--ipc", "sh", "-ec", script]
         self.holder = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
         assert self.holder.stdout
@@ -128,11 +128,11 @@ class World:
         """Run a script of the account's in there."""
         entry = pwd.getpwnam(account)
         ids = ["setpriv", f"--reuid={entry.pw_uid}", f"--regid={entry.pw_gid}", "--clear-groups"]
-        subprocess.run(self.enter(*ids, "/usr/bin/python3", "-c", script), check=True, timeout=30)
+        subprocess.run(self.enter(*ids, "/usr/bin/python3", "-c", script), check=True, timeout=120)
 
     def root(self, script: str) -> None:
         """Run a shell script of root's in there."""
-        subprocess.run(self.enter("sh", "-ec", script), check=True, timeout=30)
+        subprocess.run(self.enter("sh", "-ec", script), check=True, timeout=120)
 
     def start_recycler(self, program: Sequence[str] = (), fds: Sequence[int] = ()) -> "subprocess.Popen[str]":
         """Start the verb in there."""
@@ -142,9 +142,9 @@ class World:
     def recycle(self) -> dict[str, str]:
         """Run the verb; each account whose lease was due, with "" or why it is kept."""
         # Keys of processes that have just ended are counted for a moment yet.
-        self.rig.wait(lambda: not keepers_of_keys() & self.rig.uids, 4)
+        self.rig.wait(lambda: not keepers_of_keys() & self.rig.uids, 6)
         process = self.start_recycler()
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=120)
         assert (process.returncode, err) == (0, "")
         found = {}
         for line in out.splitlines():

@@ -22,7 +22,7 @@ def devices(tmp_path: Path) -> Iterator[tuple[socket.socket, list[str]]]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
         server.bind(str(dev / "log"))
         (dev / "log").chmod(0o666)
-        server.settimeout(5)
+        server.settimeout(60)
         script = f'mount --bind {dev} /dev && exec setpriv --reuid $0 --regid $1 --clear-groups "$@"'
         yield server, ["unshare", "--mount", "/bin/sh", "-c", script]
 

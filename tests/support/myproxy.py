@@ -14,9 +14,11 @@ from types import TracebackType
 import msgspec
 from toygrid import Identity, ToyGrid
 
+from support.ports import free_port
+
 CLIENTS = "myproxy"
 SERVER = "myproxy-server"
-START_SECONDS = 30.0
+START_SECONDS = 120.0
 Who = Identity | Path | None
 """A certificate and key, a proxy file, or nobody."""
 
@@ -115,7 +117,7 @@ class RealServer:
             "--pidfile",
             str(pid_file),
         ]
-        done = subprocess.run([program, *words], env=environ, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run([program, *words], env=environ, capture_output=True, text=True, timeout=120, check=False)
         if done.returncode:
             raise RuntimeError(f"myproxy-server did not start: {done.stdout}{done.stderr}")
         self._pid = 0
@@ -139,17 +141,10 @@ class RealServer:
         while time.monotonic() < end:
             try:
                 self._pid = int(pid_file.read_text())
-                socket.create_connection(("localhost", self.port), 1).close()
+                socket.create_connection(("localhost", self.port), 10).close()
             except (OSError, ValueError):
                 time.sleep(0.05)
             else:
                 return
         self.close()
         raise AssertionError("myproxy-server did not come up")
-
-
-def free_port() -> int:
-    """Return a port of loopback that nobody has now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

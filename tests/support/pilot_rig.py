@@ -7,7 +7,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ from pilotage.client import Client
 from pilotage.jobs import Job, JobSpec, LogStream
 from pilotage.x509.files import load_identity
 from support.helper_rig import ANALYSIS, PILOT, HelperRig
+from support.ports import free_port
 from support.server_rig import PILOT_ROLE, Rig, as_toml
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,12 +40,12 @@ class Pilot:
         """Everything it said."""
         return self._output.read_text()
 
-    def stop(self, number: signal.Signals = signal.SIGTERM, seconds: float = 30) -> int:
+    def stop(self, number: signal.Signals = signal.SIGTERM, seconds: float = 120) -> int:
         """Signal it and return its exit code."""
         self.process.send_signal(number)
         return self.wait(seconds)
 
-    def wait(self, seconds: float = 30) -> int:
+    def wait(self, seconds: float = 120) -> int:
         """Wait for its end."""
         try:
             return self.process.wait(seconds)
@@ -137,7 +137,7 @@ class PilotRig:
         self._pilots.append(pilot)
         return pilot
 
-    def until(self, condition: Callable[[], bool], seconds: float = 20) -> None:
+    def until(self, condition: Callable[[], bool], seconds: float = 120) -> None:
         """Wait until a condition of the system holds, or show what the pilots said."""
         end = time.monotonic() + seconds
         while not condition():
@@ -156,7 +156,7 @@ class PilotRig:
         job = JobSpec(command=command, **{"wall_seconds": 600, **spec})  # type: ignore[arg-type]  # fields of JobSpec
         return client.submit([job], members=members)[0]
 
-    def wait(self, client: Client, job_id: str, seconds: float = 40) -> Job:
+    def wait(self, client: Client, job_id: str, seconds: float = 180) -> Job:
         """Wait for a job's end, or show what the pilots said."""
         job = client.wait([job_id], timeout=seconds)[job_id]
         if not job.final:
@@ -173,12 +173,12 @@ class PilotRig:
 
     def nothing_left(self) -> None:
         """Check that no process, file or proxy of any payload is left."""
-        self.helper.wait(lambda: not self.helper.processes() and not self.helper.left(), 10)
+        self.helper.wait(lambda: not self.helper.processes() and not self.helper.left())
         left = [str(place) for place in (*self.helper.processes(), *self.helper.left())]
         assert not left, left
         for pilot in self._pilots:
             if pilot.process.poll() is None:
-                self.until(lambda pilot=pilot: not pilot.private_files(), 10)  # type: ignore[misc]  # bound at once
+                self.until(lambda pilot=pilot: not pilot.private_files())  # type: ignore[misc]  # bound at once
 
     def close(self) -> None:
         """End all pilots and clients."""
@@ -187,14 +187,7 @@ class PilotRig:
         for pilot in self._pilots:
             if pilot.process.poll() is None:
                 pilot.process.kill()
-            pilot.process.wait(10)
-
-
-def free_port() -> int:
-    """Return a port that nobody has now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+            pilot.process.wait(60)
 
 
 def pilot_python(request: pytest.FixtureRequest, uid: int) -> tuple[list[str], str]:

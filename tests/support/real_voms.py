@@ -26,7 +26,7 @@ PROGRAMS = ("/usr/sbin/voms", "/usr/sbin/mariadbd", "/usr/bin/mariadb-install-db
 SCHEMA = Path("/usr/share/voms/voms-mysql.data")
 PLUGIN = Path("/usr/lib/voms/libvomsmysql.so")
 CLONE_NEWNET = 0x40000000
-START_SECONDS = 60
+START_SECONDS = 240
 PORT = 15000
 
 ResultT = TypeVar("ResultT")
@@ -77,7 +77,7 @@ class RealVoms:
             self._namespace.kill()
             self._namespace.communicate()
             self._namespace = None
-        for _ in range(50):
+        for _ in range(600):
             shutil.rmtree(self.root, ignore_errors=True)
             if not self.root.exists():
                 return
@@ -111,7 +111,7 @@ class RealVoms:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=240,
             check=False,
         )
 
@@ -210,7 +210,7 @@ class RealVoms:
 
     def _query(self, text: str) -> subprocess.CompletedProcess[str]:
         command = ["mariadb", "--no-defaults", f"--socket={self._socket}", "--user=root", "--batch"]
-        return subprocess.run(command, input=text, capture_output=True, text=True, timeout=60, check=False)
+        return subprocess.run(command, input=text, capture_output=True, text=True, timeout=240, check=False)
 
     def _must(self, *command: str, environ: Mapping[str, str] | None = None) -> None:
         done = self.run(*command, environ=environ)

@@ -14,7 +14,7 @@ from toygrid import Identity, ToyGrid
 
 from support.server_rig import config_text
 
-READY_SECONDS = 30.0
+READY_SECONDS = 120.0
 ROOTS = ("sdk", "server", "helper_c/python")
 
 
@@ -52,7 +52,7 @@ class ServerProcess:
     def command(self, *verb: str) -> subprocess.CompletedProcess[str]:
         """Run a verb that ends by itself."""
         return subprocess.run(
-            self._command(*verb), env=environ(), capture_output=True, text=True, timeout=60, check=False
+            self._command(*verb), env=environ(), capture_output=True, text=True, timeout=120, check=False
         )
 
     def start(self) -> None:
@@ -84,14 +84,14 @@ class ServerProcess:
         """End it; return its exit code."""
         assert self._process is not None
         self._process.send_signal(number)
-        code = self._process.wait(30)
+        code = self._process.wait(120)
         self._process = None
         return code
 
     def wait(self) -> int:
         """Wait until it has ended by itself; return its exit code."""
         assert self._process is not None
-        code = self._process.wait(30)
+        code = self._process.wait(120)
         self._process = None
         return code
 
@@ -111,7 +111,7 @@ class ServerProcess:
         """End it if it still runs."""
         if self._process is not None:
             self._process.kill()
-            self._process.wait(30)
+            self._process.wait(120)
 
     def _environ(self) -> dict[str, str]:
         return environ()

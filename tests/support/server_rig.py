@@ -40,7 +40,7 @@ class LoopThread:
 
     def run(self, work: Coroutine[object, object, T]) -> T:
         """Run a coroutine there and return its result."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(60)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(120)
 
 
 LOOP = LoopThread()
@@ -51,9 +51,14 @@ class TurnedClock:
 
     def __init__(self) -> None:
         self.ahead = datetime.timedelta(0)
+        self._stood: datetime.datetime | None = None
 
     def __call__(self) -> datetime.datetime:
-        return utc_now() + self.ahead
+        return (self._stood or utc_now()) + self.ahead
+
+    def stand(self) -> None:
+        """Let no time pass from now on but what is turned, however slow the machine is."""
+        self._stood = utc_now()
 
     def turn(self, seconds: float) -> None:
         """Let time pass."""

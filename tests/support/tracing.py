@@ -53,7 +53,7 @@ def traced(
     *,
     environment: Mapping[str, str] | None = None,
     program: Sequence[str] = (),
-    seconds: float = 60,
+    seconds: float = 240,
 ) -> Traced:
     """Run the helper as the pilot, behind `program`; `calls` are traced beside those that say who is who."""
     folder = Path(tempfile.mkdtemp(prefix="trace-", dir=rig.prefix))

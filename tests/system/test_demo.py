@@ -18,6 +18,7 @@ from journey.processes import start_ticks
 from journey.steps import DemoError
 
 from pilotage.reasons import Reason
+from support.pace import slowness
 
 ROOT = Path(__file__).resolve().parents[2]
 REPORT = ROOT / "build" / "demo" / "report.json"
@@ -57,10 +58,11 @@ class Report(TypedDict):
 
 @dataclass(frozen=True)
 class Demo:
-    """A demo that ended well: what it printed and how long it took."""
+    """A demo that ended well: what it printed, how long it took, and how slow the machine was."""
 
     text: str
     seconds: float
+    slowness: float
 
 
 def make(target: str, *, limit: float, keep: bool = False) -> subprocess.CompletedProcess[str]:
@@ -91,10 +93,10 @@ def demo() -> Iterator[Demo]:
     try:
         if done.returncode:
             pytest.fail(f"make demo ended with {done.returncode}\n{done.stdout}\n{done.stderr}", pytrace=False)
-        yield Demo(done.stdout, seconds)
+        yield Demo(done.stdout, seconds, slowness())
     finally:
         if PREFIX.exists():
-            make("clean-demo", limit=60)
+            make("clean-demo", limit=240)
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +119,7 @@ def owned_by(uids: dict[str, int]) -> list[str]:
 def test_the_first_time_takes_less_than_three_minutes(demo: Demo) -> None:
     if "Installing Debian packages" in demo.text:
         pytest.skip("this time Debian packages were fetched too, at the speed of the network")
-    assert demo.seconds < 180
+    assert demo.seconds < 180 * demo.slowness
 
 
 def test_each_owner_ran_under_an_account_of_their_own(report: Report) -> None:
@@ -184,15 +186,16 @@ def test_both_ports_were_shown_to_serve(demo: Demo) -> None:
 
 def test_a_kept_demo_takes_less_than_a_minute_does_what_it_says_to_try_and_is_removed_whole(demo: Demo) -> None:
     begun = time.monotonic()
-    again = make("demo", limit=120, keep=True)
+    again = make("demo", limit=600, keep=True)
+    seconds = time.monotonic() - begun
     assert again.returncode == 0, again.stdout + again.stderr
-    assert time.monotonic() - begun < 60
+    assert seconds < 60 * slowness()
 
     _, _, tell = again.stdout.partition("Server and pilot are still running. Try:\n")
     commands = [line for line in tell.splitlines() if line.startswith("    ")]
     assert len(commands) == 3, tell
     tried = [
-        subprocess.run(["sh", "-c", line], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+        subprocess.run(["sh", "-c", line], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
         for line in commands
     ]
     not_found = Reason.JOB_NOT_FOUND.row.exit_code
@@ -203,7 +206,7 @@ def test_a_kept_demo_takes_less_than_a_minute_does_what_it_says_to_try_and_is_re
 
     uids = {name: pwd.getpwnam(name).pw_uid for name in accounts.EVERYBODY}
     assert owned_by({name: uids[name] for name in (accounts.SERVER, accounts.PILOT)}), "nothing was kept running"
-    assert make("clean-demo", limit=60).returncode == 0
+    assert make("clean-demo", limit=240).returncode == 0
     assert owned_by(uids) == []
     assert not [name for name in accounts.OWNERS if Path(f"/tmp/x509up_u{uids[name]}").exists()]
     assert not PREFIX.exists()

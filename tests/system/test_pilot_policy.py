@@ -34,7 +34,7 @@ def test_a_payload_and_its_renewal_have_a_proxy_as_the_vos_policy_says(
     node = make_node(**{"retrieval.vo.demo": {"proxy": "limited", "path_length": 0, "max_lifetime_seconds": LIFE}})
     pilot, owner = node.start(), node.owner(0)
     job_id = node.submit(owner, "/bin/sh", "-c", SHOW_BOTH)
-    job = node.wait(owner, job_id, 3 * LIFE)
+    job = node.wait(owner, job_id)
     assert (job.state, job.reason) == (JobState.FINISHED, ""), pilot.log
     # OpenSSL writes the number in hexadecimal.
     lines = [line.strip() for line in node.printed(owner, job_id).splitlines()]

@@ -37,7 +37,7 @@ def node(make_node: Callable[..., PilotRig]) -> PilotRig:
 def test_a_payload_sees_its_next_proxy_before_the_first_one_ends(node: PilotRig) -> None:
     pilot, owner = node.start(), node.owner(0)
     job_id = node.submit(owner, "/bin/sh", "-c", UNTIL_RENEWED)
-    job = node.wait(owner, job_id, 3 * LIFE)
+    job = node.wait(owner, job_id)
     assert (job.state, job.reason) == (JobState.FINISHED, ""), pilot.log
     assert job.result is not None
     mode, name, issuer, key, left = node.printed(owner, job_id).splitlines()[1:]
@@ -68,7 +68,7 @@ def test_a_payload_without_its_next_proxy_runs_on_and_its_owner_hears_why(node: 
             proxy = owner.get(job_id).proxy
             return proxy is not None and proxy.reason == "HELPER_NOT_INSTALLED"
 
-        node.until(told, 2 * LIFE)
+        node.until(told)
     finally:
         away.rename(program)
     job = owner.get(job_id)
@@ -93,7 +93,7 @@ def test_a_cancelled_payload_is_not_renewed_and_leaves_no_key(node: PilotRig) ->
     pilot, owner = node.start(), node.owner(0)
     job_id = node.submit(owner, "/bin/sh", "-c", FOREVER)
     node.running(owner, job_id)
-    node.until(lambda: "the payload has a new proxy" in pilot.log, 2 * LIFE)
+    node.until(lambda: "the payload has a new proxy" in pilot.log)
     owner.cancel([job_id])
     assert node.wait(owner, job_id).state is JobState.CANCELLED
     node.nothing_left()

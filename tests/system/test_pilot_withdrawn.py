@@ -102,7 +102,7 @@ def test_a_payload_whose_credential_is_withdrawn_is_ended_and_nothing_of_its_pro
     credential_id = owner.client.get(job_id).credential_id
     assert any(path.name == "proxy" for path in pilot.private_files())
     withdraw(node, owner, credential_id, tmp_path)
-    node.until(lambda: stored_state(node, job_id) == (int(JobState.HELD), reason), 30)
+    node.until(lambda: stored_state(node, job_id) == (int(JobState.HELD), reason))
     assert f"the server wants it ended: {reason}" in pilot.log
     node.nothing_left()
     if withdraw is by_its_authority:

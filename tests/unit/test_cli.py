@@ -213,7 +213,12 @@ def test_help_needs_neither_grpc_nor_cryptography() -> None:
         "import sys, pilotage.cli.commands\nprint([m for m in ('grpc', 'cryptography', 'rich') if m in sys.modules])"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], env={"PYTHONPATH": sdk}, capture_output=True, text=True, timeout=30, check=True
+        [sys.executable, "-c", program],
+        env={"PYTHONPATH": sdk},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
     )
     assert done.stdout.strip() == "[]"
 
@@ -226,6 +231,11 @@ def test_the_sdk_needs_nothing_of_the_server() -> None:
         "print([name for name in heavy if name in sys.modules])"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], env={"PYTHONPATH": sdk}, capture_output=True, text=True, timeout=30, check=True
+        [sys.executable, "-c", program],
+        env={"PYTHONPATH": sdk},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
     )
     assert done.stdout.strip() == "[]"

@@ -16,7 +16,7 @@ def analyse(folder: Path, *options: str) -> str:
     command = [sys.executable, "-I", "-S", str(ANALYSIS / "analyse.py"), str(ANALYSIS / "events.csv"), *options]
     environ = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": "/nowhere"}
     return subprocess.run(
-        command, cwd=folder, env=environ, capture_output=True, text=True, timeout=60, check=True
+        command, cwd=folder, env=environ, capture_output=True, text=True, timeout=120, check=True
     ).stdout
 
 

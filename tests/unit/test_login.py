@@ -144,7 +144,7 @@ def target(grid: ToyGrid, auth: TinyAuth) -> Iterator[str]:
 
 def whoami(channel: grpc.Channel) -> str:
     stub = auth_pb2_grpc.AuthServiceStub(channel)
-    return stub.WhoAmI(auth_pb2.WhoAmIRequest(), timeout=10).principal.dn
+    return stub.WhoAmI(auth_pb2.WhoAmIRequest(), timeout=120).principal.dn
 
 
 def refusal(channel: grpc.Channel) -> PilotageError:
@@ -215,11 +215,11 @@ def test_a_stream_with_a_refused_session_leads_to_a_fresh_login_at_the_next_call
         auth.sessions.clear()
         stub = job_pb2_grpc.JobServiceStub(channel)
         with pytest.raises(grpc.RpcError) as caught:
-            list(stub.WatchJobs(job_pb2.WatchJobsRequest(), timeout=10))
+            list(stub.WatchJobs(job_pb2.WatchJobsRequest(), timeout=120))
         error = error_from(caught.value)
         assert error.reason is Reason.SESSION_EXPIRED
         assert error.retry
-        assert len(list(stub.WatchJobs(job_pb2.WatchJobsRequest(), timeout=10))) == 1
+        assert len(list(stub.WatchJobs(job_pb2.WatchJobsRequest(), timeout=120))) == 1
         assert auth.logins == 2
 
 
@@ -328,19 +328,19 @@ def test_asyncio_calls_log_in_the_same_way(target: str, grid: ToyGrid, auth: Tin
                 assert answer.principal.dn == "/O=Toy Grid/CN=Alice"
             assert auth.logins == 1
             auth.sessions.clear()
-            await stub.WhoAmI(auth_pb2.WhoAmIRequest(), timeout=10)
+            await stub.WhoAmI(auth_pb2.WhoAmIRequest(), timeout=120)
             assert auth.logins == 2
             auth.sessions.clear()
             jobs = job_pb2_grpc.JobServiceStub(channel)
             with pytest.raises(grpc.aio.AioRpcError) as caught:
-                _ = [item async for item in jobs.WatchJobs(job_pb2.WatchJobsRequest(), timeout=10)]
+                _ = [item async for item in jobs.WatchJobs(job_pb2.WatchJobsRequest(), timeout=120)]
             assert pilotage.aio.error_from(caught.value).reason is Reason.SESSION_EXPIRED
             await asyncio.sleep(0)
-            assert len([item async for item in jobs.WatchJobs(job_pb2.WatchJobsRequest(), timeout=10)]) == 1
+            assert len([item async for item in jobs.WatchJobs(job_pb2.WatchJobsRequest(), timeout=120)]) == 1
             auth.refusal = Reason.VOMS_EXPIRED
             auth.sessions.clear()
             with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await stub.WhoAmI(auth_pb2.WhoAmIRequest(), timeout=10)
+                await stub.WhoAmI(auth_pb2.WhoAmIRequest(), timeout=120)
             assert pilotage.aio.error_from(caught.value).reason is Reason.VOMS_EXPIRED
 
     asyncio.run(journey())

@@ -49,9 +49,9 @@ def test_patterns_mean_what_a_shell_means(pattern: str, text: str) -> None:
 
 
 def test_no_pattern_takes_long() -> None:
-    began = time.perf_counter()
+    began = time.thread_time()
     glob("*a" * 500 + "b", "a" * 1000)
-    assert time.perf_counter() - began < 2.0
+    assert time.thread_time() - began < 2.0
 
 
 def test_a_list_admits_by_any_of_its_entries_and_alternatives() -> None:

@@ -141,13 +141,15 @@ def test_a_payload_beyond_its_wall_time_is_killed_even_if_it_ignores_sigterm(ben
 
 
 def test_a_payload_that_obeys_sigterm_may_say_its_last_words(bench: Bench) -> None:
+    trapped = bench.folder / "trapped"
+
     async def kill() -> None:
-        await bench.begun.wait()
-        await asyncio.sleep(0.3)
+        while not trapped.exists():  # noqa: ASYNC110 -- another process makes it
+            await asyncio.sleep(0.01)
         assert bench.stop.order(Cause.KILLED)
         assert not bench.stop.order(Cause.WALL_TIME)
 
-    script = "trap 'echo bye; exit 0' TERM; while :; do sleep 0.05; done"
+    script = f"trap 'echo bye; exit 0' TERM; touch {trapped}; while :; do sleep 0.05; done"
     ending, _, printed = bench.run("/bin/sh", "-c", script, meanwhile=kill)
     assert printed == "bye\n"
     assert judge(ending).result.outcome is Outcome.KILLED

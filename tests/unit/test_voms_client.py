@@ -28,6 +28,8 @@ from support.scripted_voms import ScriptedVoms
 
 HOUR = datetime.timedelta(hours=1)
 NOW = datetime.datetime.now(datetime.UTC)
+# This file may be loaded long before its turn comes.
+LIFE = 6 * HOUR
 ANALYSIS = "/demo/Role=analysis"
 
 
@@ -46,7 +48,7 @@ class Grid(msgspec.Struct, frozen=True):
     def server(self, port: int) -> VomsServer:
         return VomsServer(alias="demo", host="localhost", port=port, dn=self.host.dn, vo="demo")
 
-    def client(self, *ports: int, seconds: float = 5) -> VomsClient:
+    def client(self, *ports: int, seconds: float = 60) -> VomsClient:
         """Make a client that asks the servers in the order given."""
         servers = [self.server(port) for port in ports]
         return VomsClient(
@@ -100,7 +102,7 @@ def test_what_is_issued_is_read_back(grid: Grid, form: HolderForm, fqans: FqanFo
         grid.authority(form, fqans),
         person,
         [ANALYSIS, "/demo"],
-        lifetime=HOUR,
+        lifetime=LIFE,
         now=NOW,
         targets=["wn1.example.org", "wn2.example.org"],
         generic=[("nickname", "älice", "demo")],
@@ -111,7 +113,7 @@ def test_what_is_issued_is_read_back(grid: Grid, form: HolderForm, fqans: FqanFo
     assert read.targets == ("wn1.example.org", "wn2.example.org")
     assert read.generic == (("nickname", "älice", "demo"),)
     assert read.authority == grid.host.dn
-    assert read.not_after == (NOW + HOUR).replace(microsecond=0)
+    assert read.not_after == (NOW + LIFE).replace(microsecond=0)
     assert read.holder_name == raw_names(person)[form is HolderForm.SUBJECT]
     check_holder(read, person)
     with pytest.raises(PilotageError) as caught:
@@ -136,7 +138,7 @@ def test_attributes_never_outlive_the_certificate_they_are_for(grid: Grid) -> No
 
 
 def test_every_cut_and_every_flipped_byte_is_read_or_refused_with_a_reason(grid: Grid) -> None:
-    der = issue_attributes(grid.authority(), grid.alice.chain[0], [ANALYSIS], lifetime=HOUR, now=NOW)
+    der = issue_attributes(grid.authority(), grid.alice.chain[0], [ANALYSIS], lifetime=LIFE, now=NOW)
     for position in range(0, len(der), 7):
         assert reason_of(lambda cut=position: read_attributes(der[:cut])) is Reason.VOMS_MALFORMED  # type: ignore[misc]
         changed = bytearray(der)
@@ -153,9 +155,9 @@ def test_attributes_go_below_a_certificate_and_below_a_proxy(grid: Grid, tmp_pat
     alice = grid.toy.user("Alice")
     eec = load_identity(alice.cert_path, alice.key_path)
     below = load_identity(grid.toy.plain_proxy(alice, tmp_path / "proxy"))
-    der = issue_attributes(grid.authority(), eec.chain[0], [ANALYSIS], lifetime=HOUR, now=NOW)
+    der = issue_attributes(grid.authority(), eec.chain[0], [ANALYSIS], lifetime=LIFE, now=NOW)
     for identity in (eec, below):
-        extended = add_attributes(identity, [der], lifetime=HOUR, now=NOW)
+        extended = add_attributes(identity, [der], lifetime=LIFE, now=NOW)
         assert attributes_of(extended.chain)[0].der == der
         assert extended.chain[1:] == identity.chain
         assert extended.key.public_key() == extended.chain[0].public_key()
@@ -163,9 +165,9 @@ def test_attributes_go_below_a_certificate_and_below_a_proxy(grid: Grid, tmp_pat
 
 
 def test_somebody_elses_attributes_do_not_go_into_a_proxy(grid: Grid) -> None:
-    der = issue_attributes(grid.authority(), grid.mallory.chain[0], [ANALYSIS], lifetime=HOUR, now=NOW)
-    assert reason_of(lambda: add_attributes(grid.alice, [der], lifetime=HOUR, now=NOW)) is Reason.VOMS_HOLDER
-    assert reason_of(lambda: add_attributes(grid.alice, [], lifetime=HOUR, now=NOW)) is Reason.INVALID_ARGUMENT
+    der = issue_attributes(grid.authority(), grid.mallory.chain[0], [ANALYSIS], lifetime=LIFE, now=NOW)
+    assert reason_of(lambda: add_attributes(grid.alice, [der], lifetime=LIFE, now=NOW)) is Reason.VOMS_HOLDER
+    assert reason_of(lambda: add_attributes(grid.alice, [], lifetime=LIFE, now=NOW)) is Reason.INVALID_ARGUMENT
 
 
 # asking
@@ -180,10 +182,10 @@ def test_attributes_come_by_either_protocol(grid: Grid, protocols: tuple[str, ..
 
 def test_the_extended_proxy_is_the_persons_and_lives_as_long_as_asked(grid: Grid) -> None:
     with VomsAuthority(grid.config()) as authority:
-        extended = grid.client(authority.port).extend(grid.alice, make_request("demo", [ANALYSIS], lifetime=HOUR))
+        extended = grid.client(authority.port).extend(grid.alice, make_request("demo", [ANALYSIS], lifetime=LIFE))
     assert end_entity(extended.chain) == grid.alice.chain[0]
     left = extended.chain[0].not_valid_after_utc - datetime.datetime.now(datetime.UTC)
-    assert abs(left - HOUR) < datetime.timedelta(minutes=2)
+    assert abs(left - LIFE) < datetime.timedelta(minutes=2)
 
 
 def test_less_than_asked_is_refused_unless_allowed(grid: Grid) -> None:
@@ -198,7 +200,7 @@ def test_less_than_asked_is_refused_unless_allowed(grid: Grid) -> None:
 
 
 def test_another_fqan_first_is_refused(grid: Grid) -> None:
-    der = issue_attributes(grid.authority(), grid.alice.chain[0], ["/demo", ANALYSIS], lifetime=HOUR, now=NOW)
+    der = issue_attributes(grid.authority(), grid.alice.chain[0], ["/demo", ANALYSIS], lifetime=LIFE, now=NOW)
     with ScriptedVoms(grid.toy, grid.host, lambda _: rest(der)) as server:
         client = grid.client(server.port)
         ask = make_request("demo", [ANALYSIS])
@@ -220,7 +222,7 @@ def test_attributes_that_are_not_ours_now_are_refused(
 ) -> None:
     person: x509.Certificate = getattr(grid, who).chain[0]
     authority = msgspec.structs.replace(grid.authority(), vo=vo)
-    der = issue_attributes(authority, person, [fqan], lifetime=HOUR, now=NOW + shift * HOUR)
+    der = issue_attributes(authority, person, [fqan], lifetime=LIFE, now=NOW + shift * HOUR)
     with ScriptedVoms(grid.toy, grid.host, lambda _: rest(der)) as server:
         client = grid.client(server.port)
         assert reason_of(lambda: client.ask(grid.alice, make_request("demo"))) is reason
@@ -257,7 +259,7 @@ def test_a_silent_server_costs_no_more_than_the_deadline(grid: Grid) -> None:
         begin = time.monotonic()
         client = grid.client(server.port, seconds=1)
         assert reason_of(lambda: client.ask(grid.alice, make_request("demo"))) is Reason.VOMS_SERVER_UNREACHABLE
-    assert time.monotonic() - begin < 4
+    assert time.monotonic() - begin < 20
 
 
 def test_the_next_server_is_asked_when_one_is_down_or_does_not_know_us(grid: Grid) -> None:

@@ -31,7 +31,7 @@ class Driver:
         work.mkdir()
         self.work = work
         self.ours, theirs = socket.socketpair()
-        self.ours.settimeout(20)
+        self.ours.settimeout(120)
         self.process = subprocess.Popen(
             [sys.executable, "-I", str(WRAPPER)],
             stdin=theirs.fileno(),
@@ -96,7 +96,7 @@ class Driver:
         """Return all frames, the exit code, and what was printed."""
         frames = list(self.frames())
         self.ours.close()
-        out, err = self.process.communicate(timeout=20)
+        out, err = self.process.communicate(timeout=120)
         return frames, self.process.returncode, out.decode(), err.decode()
 
 
@@ -455,7 +455,7 @@ def test_the_wrapper_ends_when_the_pilot_is_gone(wrapper: Driver) -> None:
     wrapper.manifest(["/bin/sh", "-c", "sleep 0.2"])
     assert wrapper.frame()[0] == b"S"
     wrapper.ours.close()
-    _, err = wrapper.process.communicate(timeout=10)
+    _, err = wrapper.process.communicate(timeout=120)
     assert wrapper.process.returncode == 120
     assert b"does not listen" in err
 
