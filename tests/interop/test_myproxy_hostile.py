@@ -23,8 +23,8 @@ from toygrid import Identity, ToyGrid
 
 from pilotage.errors import PilotageError
 from pilotage.myproxy import client
-from pilotage.myproxy.client import Line, MyProxyServer, Wanted, connect, fetch
-from pilotage.myproxy.messages import Answer, Command, Kind, challenge_reply, format_chain
+from pilotage.myproxy.client import MyProxyServer, connect
+from pilotage.myproxy.messages import Command, Kind, challenge_reply, format_chain
 from pilotage.reasons import Reason
 from pilotage.secret import Secret
 from pilotage.v1 import admin_pb2
@@ -37,13 +37,13 @@ from pilotage.x509.requests import check_request, make_request
 from pilotage_server import keys as key_files
 from pilotage_server.gateway import doorman, phrases, service
 from pilotage_server.store import myproxy as store
+from support.gateway import PASS, code, line_to, port, put, request, rows, say, stored, take
 from support.myproxy import Clients
 from support.server_process import ServerProcess
 from support.server_rig import Rig, local_identity
 
 pytestmark = pytest.mark.interop
 
-PASS = "open-sesame-17"
 PILOT = "/O=Toy Grid/CN=pilot 1"
 POLICY: dict[str, object] = {
     "listen": "127.0.0.1:0",
@@ -63,68 +63,6 @@ def rig(grid: ToyGrid, host: Identity, tmp_path: Path) -> Iterator[Rig]:
     made.start()
     yield made
     made.stop()
-
-
-def port(rig: Rig) -> int:
-    assert rig.app is not None
-    return rig.app.gateway_port
-
-
-@contextlib.contextmanager
-def line_to(rig: Rig, who: LocalIdentity | Identity | None = None) -> Iterator[Line]:
-    """Open a connection up to where the request goes."""
-    identity = local_identity(who) if isinstance(who, Identity) else who
-    server = MyProxyServer("localhost", port(rig))
-    with connect(server, client_context(identity, rig.grid.ca_dir), Deadline.after(30)) as line:
-        yield line
-
-
-def request(command: Command, username: str = "alice", phrase: str = "", **fields: str) -> bytes:
-    lines = ["VERSION=MYPROXYv2", f"COMMAND={command.value}", f"USERNAME={username}", f"PASSPHRASE={phrase}"]
-    lines += ["LIFETIME=43200", *(f"{name}={value}" for name, value in fields.items())]
-    return "\n".join(lines).encode() + b"\n\0"
-
-
-def put(rig: Rig, who: LocalIdentity | Identity, text: bytes, *, hours: float = 24) -> Answer:
-    """Store a credential as myproxy-init does; return the last answer."""
-    identity = local_identity(who) if isinstance(who, Identity) else who
-    with line_to(rig, identity) as line:
-        line.send(text)
-        answer = line.read_answer()
-        if answer.kind is not Kind.OK:
-            return answer
-        key = check_request(line.read_der())
-        life, now = datetime.timedelta(hours=hours), rig.clock()
-        proxy = sign_proxy(identity.chain, identity.key, key, lifetime=life, now=now)
-        line.send(format_chain([proxy.public_bytes(Encoding.DER), *identity.chain_der]))
-        return line.read_answer()
-
-
-def stored(rig: Rig, who: LocalIdentity | Identity, text: bytes, *, hours: float = 24) -> None:
-    answer = put(rig, who, text, hours=hours)
-    assert answer.kind is Kind.OK, answer.errors
-
-
-def say(rig: Rig, who: LocalIdentity | Identity | None, text: bytes) -> str:
-    """Send a request; return OK or the reason code of the answer."""
-    with line_to(rig, who) as line:
-        line.send(text)
-        return code(line.read_answer())
-
-
-def code(answer: Answer) -> str:
-    return answer.errors[0].partition(":")[0] if answer.kind is Kind.ERROR else answer.kind.name
-
-
-def rows(rig: Rig, table: str) -> int:
-    with contextlib.closing(sqlite3.connect(rig.state / "credentials.sqlite")) as database:
-        return int(database.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
-
-
-def take(rig: Rig, username: str = "alice", phrase: str = PASS, **more: object) -> LocalIdentity:
-    server = MyProxyServer("localhost", port(rig))
-    wanted = Wanted(username=username, passphrase=Secret(phrase), lifetime_seconds=3600, **more)  # type: ignore[arg-type]
-    return fetch(server, rig.grid.ca_dir, wanted)
 
 
 def test_clients_of_tls_1_2_are_served_and_older_ones_are_not(rig: Rig, alice: Identity) -> None:

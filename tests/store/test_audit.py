@@ -188,6 +188,27 @@ async def test_a_proxy_without_a_row_and_a_row_without_a_proxy_are_found(path: P
 
 
 @pytest.mark.asyncio
+async def test_rows_of_the_gateway_that_name_no_token_are_known_by_the_serial(path: Path) -> None:
+    """As they were once written; a key that was given out has the same serial each time."""
+    database = Database.open(path, Kind.CREDENTIALS)
+    ledger = Ledger(database, AnchorFile(path.with_name("anchor")), TokenKeys(KEY), AbuseLimits(), clock)
+    for number, act, serial in ((1, Act.ISSUED, "77"), (2, Act.KEY_RETRIEVED, "5"), (3, Act.KEY_RETRIEVED, "5")):
+        issuance = Issuance(f"g{number}", "c", f"myproxy-{number}", "", "", 0, "/CN=x", serial, START, START, "::1")
+        entry = Entry(act=act, credential_id="c", facts={"through": "myproxy", "serial": serial})
+
+        def op(connection: sqlite3.Connection, note: Note, row: Issuance = issuance, told: Entry = entry) -> None:
+            credentials.issue(connection, row)
+            note(told)
+
+        await ledger.write(op)
+    await database.close()
+    assert proving.prove(path, []).head.seq == ROWS + 3
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE issuances SET serial = '78' WHERE serial = '77'")
+    assert f"row {ROWS + 1}: the proxy it tells of is not among the issuances" in broken(path)
+
+
+@pytest.mark.asyncio
 async def test_an_honest_program_cannot_change_a_row(path: Path) -> None:
     statements = (
         "UPDATE audit SET actor_dn = 'x' WHERE seq = 2",

@@ -13,14 +13,24 @@ from pilotage.reasons import Reason
 from pilotage_server.store import audit
 from pilotage_server.store.audit import START, Head
 
-ISSUED = "(SELECT json_extract(facts, '$.jti') AS jti, seq, credential_id, lease_id FROM audit WHERE act IN (?, ?))"
+# The MyProxy gateway's rows once named no token, and are known by the certificate's serial number.
+BY_SERIAL = "'serial ' || credential_id || ' ' || "
+ISSUED = (
+    f"(SELECT coalesce(json_extract(facts, '$.jti'), {BY_SERIAL} json_extract(facts, '$.serial')) AS name, seq,"  # noqa: S608
+    " credential_id, lease_id FROM audit WHERE act IN (?1, ?2, ?3))"
+)
+ISSUANCES = (
+    "(SELECT jti AS name, credential_id, lease_id FROM issuances UNION ALL"  # noqa: S608
+    f" SELECT {BY_SERIAL} serial, credential_id, lease_id FROM issuances WHERE jti LIKE 'myproxy-%')"
+)
 UNRECORDED = (
-    f"SELECT i.issuance_id FROM issuances i LEFT JOIN {ISSUED} a ON a.jti = i.jti WHERE a.jti IS NULL"  # noqa: S608
-    " AND i.issue_time >= (SELECT time FROM audit WHERE seq = 1) LIMIT 1"
+    f"SELECT i.issuance_id FROM (SELECT *, {BY_SERIAL} serial AS old FROM issuances) i"  # noqa: S608
+    f" LEFT JOIN {ISSUED} a ON a.name = i.jti LEFT JOIN {ISSUED} b ON b.name = i.old"
+    " WHERE a.name IS NULL AND b.name IS NULL AND i.issue_time >= (SELECT time FROM audit WHERE seq = 1) LIMIT 1"
 )
 UNISSUED = (
-    f"SELECT a.seq FROM {ISSUED} a LEFT JOIN issuances i USING (jti) WHERE i.credential_id IS NOT a.credential_id"  # noqa: S608
-    " OR i.lease_id IS NOT a.lease_id ORDER BY a.seq LIMIT 1"
+    f"SELECT a.seq FROM {ISSUED} a LEFT JOIN {ISSUANCES} i USING (name)"  # noqa: S608
+    " WHERE i.credential_id IS NOT a.credential_id OR i.lease_id IS NOT a.lease_id ORDER BY a.seq LIMIT 1"
 )
 
 
@@ -98,7 +108,7 @@ def _walk(connection: sqlite3.Connection, expected: Mapping[int, bytes]) -> Head
 
 def _compare(connection: sqlite3.Connection) -> None:
     """Hold the issuances, by which tokens are spent, against the chain."""
-    acts = (audit.Act.ISSUED.value, audit.Act.RENEWED.value)
+    acts = (audit.Act.ISSUED.value, audit.Act.RENEWED.value, audit.Act.KEY_RETRIEVED.value)
     row = connection.execute(UNISSUED, acts).fetchone()
     if row is not None:
         raise _broken(row[0], "the proxy it tells of is not among the issuances")

@@ -47,7 +47,8 @@ class Record:
     ) -> T:
         """Run an operation in one transaction with its audit row; raise RATE_LIMITED when it is one too many.
 
-        The operation says which of the same owner's credentials it has destroyed by the way.
+        The operation says which of the same owner's credentials it has destroyed by the way, and by returning False
+        that it found nothing to do: then there is no row.
         """
         now, limited = self._clock(), self._rates(act, client, stored)
         names = {"owner_dn": stored.owner_dn, "credential_id": stored.credential_id}
@@ -57,7 +58,8 @@ class Record:
             rates.take(connection, limited, now)
             gone: list[str] = []
             result = op(connection, gone.append)
-            note(entry)
+            if result is not False:
+                note(entry)
             for credential_id in gone:
                 names["credential_id"] = credential_id
                 note(by(client.actor, Act.DESTROYED, names, facts={"through": "myproxy"}))
@@ -90,7 +92,8 @@ class Record:
         if len(self._told) > MOST_TOLD:
             self._told = {told: when for told, when in self._told.items() if now - when < AGAIN}
         last = self._told.get(name)
-        if last is not None and now - last < AGAIN:
+        # A time ahead of now is of a clock that has been put back since.
+        if last is not None and datetime.timedelta(0) <= now - last < AGAIN:
             return False
         self._told[name] = now
         return True

@@ -34,6 +34,8 @@ from pilotage_server.verifier import Verifier
 LONGEST_USERNAME = 256
 LONGEST_NAME = 64
 LONGEST_DESCRIPTION = 256
+LONGEST_PASSPHRASE = 1023
+"""What a private key in PEM can be encrypted with, in bytes."""
 
 Changed = Callable[[str, str], Awaitable[None]]
 """Is told that a credential, named with its owner, is gone."""
@@ -199,6 +201,8 @@ class Storing:
         least = self._rules.min_passphrase_length
         if len(passphrase.reveal()) < least:
             raise refuse(Reason.PASSPHRASE_REFUSED, f"A pass phrase has at least {least} characters here.")
+        if len(passphrase.reveal()) > LONGEST_PASSPHRASE:
+            raise refuse(Reason.PASSPHRASE_REFUSED, f"A pass phrase has at most {LONGEST_PASSPHRASE} bytes.")
 
     def _seal(self, request: Request) -> Seal:
         return Seal.PASSPHRASE if request.passphrase else self._unattended("a credential without a pass phrase")

@@ -213,7 +213,7 @@ class Taking:
             expire_time=chain_end([leaf]),
             peer=client.host,
         )
-        facts = {"serial": issuance.serial, "until": issuance.expire_time.isoformat()}
+        facts = {"serial": issuance.serial, "jti": issuance.jti, "until": issuance.expire_time.isoformat()}
 
         def issue(connection: sqlite3.Connection, _: Gone) -> None:
             credentials.issue(connection, issuance)

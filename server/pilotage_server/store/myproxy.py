@@ -71,6 +71,7 @@ LIVE = f"{KEPT} AND own.username = ?"
 OTHERWISE = f"{KEPT} AND own.seal <> ? AND substr(held.sealed, 1, ?) <> ? LIMIT ?"
 FIND = f"{LIVE} AND own.name = ?"
 OF_OWNER = f"{LIVE} AND held.owner_dn = ? ORDER BY own.name LIMIT {LONGEST_LIST}"
+LIVE_AT = f"SELECT 1 FROM ({LIVE}) WHERE name = ?"  # noqa: S608
 AT = "SELECT credential_id FROM myproxy_entries WHERE username = ? AND name = ?"
 INSERT = f"INSERT INTO myproxy_entries ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
 REMOVE = "DELETE FROM myproxy_entries WHERE credential_id = ?"
@@ -120,7 +121,7 @@ def check_room(
         raise refuse(Reason.USERNAME_TAKEN, f"The user name {username} belongs to somebody else; choose another (-l).")
     if held_by is None and connection.execute(NAMES_OF, (owner_dn,)).fetchone()[0] >= room.usernames:
         raise refuse(Reason.CREDENTIAL_LIMIT, f"You hold {room.usernames} user names already; use one of those (-l).")
-    is_new = connection.execute(AT, (username, name)).fetchone() is None
+    is_new = connection.execute(LIVE_AT, (username, name)).fetchone() is None
     if is_new and connection.execute(COUNT, (owner_dn,)).fetchone()[0] >= room.credentials:
         raise refuse(Reason.CREDENTIAL_LIMIT)
 
@@ -133,7 +134,7 @@ def put(
     room: Room,
     now: datetime.datetime,
 ) -> str:
-    """Store a credential under its names, and destroy the one that was there; return that one's id, or nothing.
+    """Store a credential under its names, and destroy the one that is there; return that one's id, or nothing.
 
     The first who stores something under a user name holds it from then on. Raises what `check_room` raises.
     """
@@ -142,8 +143,9 @@ def put(
         connection.execute(CLAIM, (entry.username, stored.owner_dn, microseconds(now)))
     row = connection.execute(AT, (entry.username, entry.name)).fetchone()
     previous = "" if row is None else str(row[0])
-    if previous:
-        remove(connection, previous, now)
+    if previous and not remove(connection, previous, now):
+        # Somebody destroyed it otherwise, and its names were still here.
+        previous = ""
     credentials.add(connection, stored, sealed)
     connection.execute(INSERT, msgspec.structs.astuple(entry))
     return previous
