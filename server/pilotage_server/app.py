@@ -184,7 +184,7 @@ class App:
         servicers = Servicers(
             auth=AuthServicer(desk, policy),
             credentials=CredentialServicer(self._keeper, self._issuer, self._links, policy),
-            jobs=JobServicer(job_desk, self._credential_desk, sandboxes),
+            jobs=JobServicer(job_desk, self._credential_desk, sandboxes, policy),
             pilots=PilotServicer(self._pilot_desk),
             admin=AdminServicer(self._ledger, self._bans),
             health=self._health,

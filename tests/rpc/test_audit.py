@@ -24,7 +24,9 @@ from pilotage.v1 import credential_pb2 as pb
 from pilotage.x509.files import LocalIdentity, load_identity
 from pilotage.x509.keys import KeyKind
 from pilotage_server.commands import main
+from pilotage_server.rpc.values import page_token
 from pilotage_server.store import audit as store
+from pilotage_server.store.credentials import Place
 from support.journey import Delegated, acquire, complete_request, delegate, register, retrieve_request, submit
 from support.refusals import reason
 from support.server_process import ServerProcess
@@ -176,7 +178,7 @@ def test_revocation_expiry_and_a_changed_policy_are_recorded(
     name = delegate(rig.client(identity), identity, kind=KeyKind.EC_P256).credential_id
     grid.revoke(who)
     rig.call(lambda app: app.check_credentials())
-    rig.clock.turn(11 * 3600)
+    rig.clock.turn(13 * 3600)
     rig.call(lambda app: app.prune())
     rig.clock.ahead = rig.clock.ahead * 0
     assert acts(rows(rig.mutual_client(admin), credential_id=name)) == [
@@ -210,8 +212,9 @@ def test_the_audit_comes_in_pages_and_to_admins_only(rig: Rig, owner: Client, wa
             break
     assert found == list(range(len(found), 0, -1))
     assert len(found) >= 8
-    wrong = admin_pb2.QueryAuditRequest(page_token="x")
-    assert reason(watcher.admin.QueryAudit, wrong) is Reason.PAGE_TOKEN_INVALID
+    for token in ("x", page_token(Place(2**63)), page_token(Place(-1))):
+        wrong = admin_pb2.QueryAuditRequest(page_token=token)
+        assert reason(watcher.admin.QueryAudit, wrong) is Reason.PAGE_TOKEN_INVALID
 
 
 def test_an_admin_reads_it_by_the_command_line(

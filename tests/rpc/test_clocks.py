@@ -78,3 +78,20 @@ def test_an_owner_whose_clock_is_an_hour_behind_is_served(rig: Rig, alice_proxy:
     done = shell.run("submit", "--time", "1h", "--", "/bin/true")
     assert done.code == 0, done.err
     assert "behind the server" in shell.run("doctor").out
+
+
+def test_a_service_whose_clock_was_an_hour_ahead_has_lost_no_credential(
+    rig: Rig, alice_proxy: Path, pilot_proxy: Path
+) -> None:
+    """Its housekeeping ran meanwhile; what seemed to have ended is of use again once the clock is right.
+
+    The credential lives for somewhat more than an hour, the least that the usual job of an hour needs.
+    """
+    owner, pilot = rig.client(alice_proxy), rig.client(pilot_proxy)
+    delegated = delegate(owner, load_identity(alice_proxy), kind=EC, lifetime_seconds=HOUR + 700)
+    rig.clock.turn(HOUR + 700)
+    rig.call(lambda app: app.prune())
+    rig.clock.turn(-HOUR - 700)
+    submit(owner, delegated)
+    pilot_id = register(pilot)
+    assert pilot.credentials.RetrieveCredential(retrieve_request(acquire(pilot, pilot_id))).chain

@@ -20,6 +20,7 @@ from pilotage.reasons import Reason
 from pilotage.v1 import auth_pb2, credential_pb2, job_pb2, pilot_pb2
 from pilotage.x509.files import LocalIdentity, load_identity
 from pilotage.x509.keys import KeyKind
+from pilotage_server import exposition
 from pilotage_server.exposition import MOST_CONNECTIONS
 from support.journey import acquire, delegate, register, retrieve_request, submit
 from support.refusals import reason
@@ -401,3 +402,20 @@ def test_the_server_program_shows_its_metrics_on_loopback_and_its_own_memory(pro
     assert f" 0100007F:{port:04X} 00000000:0000 0A " in listening
     assert f" 00000000:{port:04X} " not in listening
     assert process.stop() == 0
+
+
+def test_a_connection_that_dribbles_keeps_no_place_for_long(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each byte comes in time, and the request never ends."""
+    assert rig.app is not None
+    monkeypatch.setattr(exposition, "CONNECTION_SECONDS", 1.0)
+    began = time.monotonic()
+    with socket.create_connection(("127.0.0.1", rig.app.metrics_port), 10) as slow:
+        slow.setblocking(False)
+        with contextlib.suppress(ConnectionError):
+            while time.monotonic() - began < 10:
+                slow.send(b"x")
+                time.sleep(0.2)
+                with contextlib.suppress(BlockingIOError):
+                    if not slow.recv(1):
+                        break
+    assert time.monotonic() - began < 5

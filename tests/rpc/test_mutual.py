@@ -75,6 +75,16 @@ def test_a_revoked_certificate_is_refused_within_a_minute(rig: Rig, grid: ToyGri
     assert reason(client.auth.WhoAmI, ME) is Reason.CERTIFICATE_REVOKED
 
 
+def test_a_clock_that_is_put_back_keeps_no_revoked_certificate_in(rig: Rig, grid: ToyGrid) -> None:
+    who = grid.user("Leaving in autumn")
+    client = rig.mutual_client(local_identity(who))
+    rig.clock.turn(1800)
+    client.auth.WhoAmI(ME)
+    grid.revoke(who)
+    rig.clock.turn(-1700)
+    assert reason(client.auth.WhoAmI, ME) is Reason.CERTIFICATE_REVOKED
+
+
 def test_a_certificate_that_ends_while_connected_is_refused(rig: Rig, grid: ToyGrid) -> None:
     client = rig.mutual_client(local_identity(grid.user("Short", days=1)))
     client.auth.WhoAmI(ME)

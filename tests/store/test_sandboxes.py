@@ -1,8 +1,10 @@
 """Sandboxes: whole, safe and the owner's own, or nothing at all."""
 
 import asyncio
+import contextlib
 import hashlib
 import io
+import sqlite3
 import subprocess
 import tarfile
 from collections.abc import AsyncIterator, Awaitable, Iterator
@@ -17,6 +19,7 @@ from pilotage.reasons import Reason
 from pilotage.states import JobState
 from pilotage_server.jobs import JobLimits
 from pilotage_server.principal import Principal
+from pilotage_server.store import sandboxes
 from support.desks import ALICE, BOB, OK, OTHER_PILOT, PILOT, Desks, principal, spec
 
 pytestmark = pytest.mark.asyncio
@@ -157,6 +160,29 @@ async def test_a_stream_that_is_cut_off_leaves_nothing(desks: Desks, tmp_path: P
     with pytest.raises(asyncio.CancelledError):
         await uploading
     assert kept(tmp_path) == []
+
+
+async def test_who_leaves_while_the_right_to_a_sandbox_is_written_leaves_both_or_neither(
+    desks: Desks, tmp_path: Path
+) -> None:
+    """Another program holds the database, so the write has begun and is not over when the caller goes."""
+    with contextlib.closing(sqlite3.connect(tmp_path / "jobs.sqlite", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        uploading = asyncio.ensure_future(upload(desks, GOOD))
+        while not (tmp_path / "sandboxes" / digest(GOOD)[:2] / digest(GOOD)).exists():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        # The file has its name; give the write the time to reach the database, too.
+        await asyncio.sleep(0.1)
+        uploading.cancel()
+        await asyncio.sleep(0.1)
+        other.execute("ROLLBACK")
+    with pytest.raises(asyncio.CancelledError):
+        await uploading
+    await desks.database.write(lambda _: None)
+    if await desks.database.read(lambda c: sandboxes.visible(c, [ALICE.dn], digest(GOOD))):
+        assert await download(desks, digest(GOOD)) == GOOD
+    else:
+        assert kept(tmp_path) == []
 
 
 async def test_what_a_crash_left_is_swept_at_the_next_start(desks: Desks, tmp_path: Path) -> None:

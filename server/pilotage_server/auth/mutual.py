@@ -27,6 +27,7 @@ class Known(msgspec.Struct, frozen=True):
     """A principal verified lately."""
 
     principal: Principal
+    since: datetime.datetime
     until: datetime.datetime
 
 
@@ -43,14 +44,15 @@ class Peers:
         digest = hashlib.sha256(pem).digest()
         known = self._known.get(digest)
         now = self._clock()
-        if known is not None and now < known.until:
+        # By a clock that has been put back since, nobody knows how long ago that was.
+        if known is not None and known.since <= now < known.until:
             return known.principal
         self._known.pop(digest, None)
         principal = principal_of(await self._verifier.chain(der_chain(pem)), Proof.MUTUAL_TLS)
         if principal.expire_time <= now:
             # The verifier forgives skewed clocks a few minutes; a principal that has ended is none.
             raise refuse(Reason.CERTIFICATE_EXPIRED)
-        self._known[digest] = Known(principal, min(now + KEEP, principal.expire_time))
+        self._known[digest] = Known(principal, now, min(now + KEEP, principal.expire_time))
         while len(self._known) > CACHE_SIZE:
             self._known.popitem(last=False)
         return principal

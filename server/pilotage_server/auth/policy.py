@@ -163,7 +163,10 @@ class Policy:
             raise refuse(Reason.LIMITED_PROXY_REFUSED)
         if Rule.AUTHENTICATED in wanted.rules:
             return
-        needed = [ROLE_OF[rule] for rule in wanted.rules]
+        self.require(principal, *(ROLE_OF[rule] for rule in wanted.rules))
+
+    def require(self, principal: Principal, *needed: Role) -> None:
+        """Raise ROLE_REQUIRED unless this caller has one of these roles."""
         if not any(self._roles[role].give(principal) for role in needed):
             names = " or ".join(sorted(role.value for role in needed))
             raise refuse(

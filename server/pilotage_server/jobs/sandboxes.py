@@ -102,22 +102,26 @@ class SandboxStore:
 
     async def _keep(self, caller: Principal, name: Path, sha256: str, size: int, lease_id: str) -> None:
         """Give the file its name and the owner the right to it: both, or neither."""
+        # Whoever is cancelled waits for the end: before it nobody can say whether the right has been given.
+        keeping = asyncio.ensure_future(self._keep_both(caller, name, sha256, size, lease_id))
+        try:
+            await asyncio.shield(keeping)
+        except asyncio.CancelledError:
+            await asyncio.gather(keeping, return_exceptions=True)
+            raise
+
+    async def _keep_both(self, caller: Principal, name: Path, sha256: str, size: int, lease_id: str) -> None:
         now = self._clock()
         async with self._locks.setdefault(sha256, asyncio.Lock()):
             made = await in_thread(lambda: _link(name, self._path(sha256)))
-            kept = False
             try:
                 await self._database.write(
                     lambda c: sandboxes.grant(c, owners.owner_id(c, _owner_of(c, caller, lease_id)), sha256, size, now)
                 )
-                kept = True
-            finally:
-                if made and not kept:
-                    await asyncio.shield(self._forget(sha256))
-
-    async def _forget(self, sha256: str) -> None:
-        if not await self._database.read(lambda c: sandboxes.known(c, sha256)):
-            self._path(sha256).unlink(missing_ok=True)
+            except Exception:
+                if made and not await self._database.read(lambda c: sandboxes.known(c, sha256)):
+                    self._path(sha256).unlink(missing_ok=True)
+                raise
 
     async def download(self, caller: Principal, sha256: str, lease_id: str) -> AsyncIterator[bytes]:
         """Yield the bytes of a sandbox the caller may see, or with a lease, of the input of the lease's job."""

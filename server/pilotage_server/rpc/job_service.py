@@ -9,9 +9,11 @@ from pilotage.secret import Secret
 from pilotage.v1 import job_pb2 as pb
 from pilotage.v1 import job_pb2_grpc
 from pilotage_server.auth.current import principal
+from pilotage_server.auth.policy import Policy, Role
 from pilotage_server.jobs.credential_desk import CredentialDesk
 from pilotage_server.jobs.job_desk import JobDesk
 from pilotage_server.jobs.sandboxes import SandboxStore
+from pilotage_server.principal import Principal
 from pilotage_server.rpc import convert_jobs as convert
 from pilotage_server.rpc.guard import Context
 from pilotage_server.rpc.values import page_size
@@ -20,10 +22,11 @@ from pilotage_server.rpc.values import page_size
 class JobServicer(job_pb2_grpc.JobServiceServicer):
     """What owners do with their jobs."""
 
-    def __init__(self, desk: JobDesk, credentials: CredentialDesk, sandboxes: SandboxStore) -> None:
+    def __init__(self, desk: JobDesk, credentials: CredentialDesk, sandboxes: SandboxStore, policy: Policy) -> None:
         self._desk = desk
         self._credentials = credentials
         self._sandboxes = sandboxes
+        self._policy = policy
 
     async def SubmitJobs(self, request: pb.SubmitJobsRequest, context: Context) -> pb.SubmitJobsResponse:
         """Store jobs, all or none."""
@@ -100,6 +103,7 @@ class JobServicer(job_pb2_grpc.JobServiceServicer):
         if first is None or first.WhichOneof("part") != "header":
             raise refuse(Reason.INVALID_ARGUMENT, "The first message of an upload is its header.")
         header = first.header
+        self._check_own(caller, header.lease_id)
         sha256 = await self._sandboxes.upload(
             caller, header.sha256, header.size_bytes, header.lease_id, _data(request_iterator)
         )
@@ -109,10 +113,17 @@ class JobServicer(job_pb2_grpc.JobServiceServicer):
         self, request: pb.DownloadSandboxRequest, context: Context
     ) -> AsyncIterator[pb.DownloadSandboxResponse]:
         """Send the bytes of a sandbox."""
-        chunks = self._sandboxes.download(principal(), request.sha256, request.lease_id)
+        caller = principal()
+        self._check_own(caller, request.lease_id)
+        chunks = self._sandboxes.download(caller, request.sha256, request.lease_id)
         async with contextlib.aclosing(chunks):  # type: ignore[type-var]
             async for chunk in chunks:
                 yield pb.DownloadSandboxResponse(data=chunk)
+
+    def _check_own(self, caller: Principal, lease_id: str) -> None:
+        """Raise ROLE_REQUIRED for a pilot that names no lease: then it would be about sandboxes of its own."""
+        if not lease_id:
+            self._policy.require(caller, Role.OWNER)
 
     async def GetLog(self, request: pb.GetLogRequest, context: Context) -> AsyncIterator[pb.GetLogResponse]:
         """Send what an attempt printed; each message says at which offset its bytes begin."""

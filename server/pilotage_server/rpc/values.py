@@ -55,6 +55,9 @@ def place(token: str) -> Place:
     if not token:
         return Place()
     try:
-        return msgspec.msgpack.decode(base64.b64decode(token, altchars=b"-_", validate=True), type=Place)
+        found = msgspec.msgpack.decode(base64.b64decode(token, altchars=b"-_", validate=True), type=Place)
     except (binascii.Error, ValueError, msgspec.DecodeError) as error:
         raise refuse(Reason.PAGE_TOKEN_INVALID) from error
+    if not 0 <= found.microseconds < 2**63:
+        raise refuse(Reason.PAGE_TOKEN_INVALID)
+    return found

@@ -63,6 +63,8 @@ WITH_KEY = (
     " WHERE credential_id = ?"
 )
 LIVE = f"{SELECT} WHERE sealed IS NOT NULL AND expire_time > ? AND credential_id > ? ORDER BY credential_id LIMIT ?"
+KEPT_AFTER_END = datetime.timedelta(hours=2)
+"""For how long what has ended is not erased yet: by a clock that is an hour ahead it only seems to have."""
 REVOKED = "INSERT INTO revocations (credential_id, revoke_time) VALUES (?, ?) ON CONFLICT DO NOTHING"
 NOT_REVOKED = "DELETE FROM revocations WHERE credential_id = ?"
 OF_OWNER = (
@@ -182,9 +184,9 @@ def destroy(connection: sqlite3.Connection, credential_id: str, now: datetime.da
 
 
 def erase_expired(connection: sqlite3.Connection, now: datetime.datetime) -> list[tuple[str, str]]:
-    """Erase the sealed keys of credentials that ended; return which, each with its owner."""
+    """Erase the sealed keys of credentials that ended two hours ago; return which, each with its owner."""
     connection.execute(SCRUB)
-    return [(row[0], row[1]) for row in connection.execute(ERASE, (microseconds(now),))]
+    return [(row[0], row[1]) for row in connection.execute(ERASE, (microseconds(now - KEPT_AFTER_END),))]
 
 
 def is_used(connection: sqlite3.Connection, jti: str) -> bool:
