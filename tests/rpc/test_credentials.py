@@ -4,6 +4,7 @@ import contextlib
 import datetime
 import os
 import sqlite3
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,6 +22,7 @@ from pilotage.reasons import Reason
 from pilotage.v1 import credential_pb2 as pb
 from pilotage.v1 import pilot_pb2
 from pilotage.wire_errors import reason_of
+from pilotage.x509 import pool as pools
 from pilotage.x509.files import LocalIdentity, load_identity
 from pilotage.x509.keys import KeyKind, PrivateKey, make_key
 from pilotage.x509.proxies import is_limited
@@ -190,6 +192,25 @@ def test_a_delegation_is_forgotten_after_five_minutes_and_by_a_restart(
     rig.restart()
     owner = rig.client(alice_proxy)
     assert reason(owner.credentials.CompleteDelegation, request) is Reason.DELEGATION_NOT_FOUND
+
+
+def test_a_delegation_whose_caller_has_gone_was_begun(rig: Rig, owner: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else whoever hangs up has keys made without end: they cost the service tens of milliseconds each."""
+    made: list[KeyKind] = []
+
+    def make_slowly(kind: KeyKind) -> PrivateKey:
+        made.append(kind)
+        time.sleep(0.3)
+        return make_key(kind)
+
+    owner.credentials.ListCredentials(pb.ListCredentialsRequest())
+    monkeypatch.setattr(pools, "make_key", make_slowly)
+    begin = pb.BeginDelegationRequest(key_kind=pb.KEY_KIND_EC_P256)
+    for _ in range(40):
+        with contextlib.suppress(grpc.RpcError):
+            owner.credentials.BeginDelegation(begin, timeout=0.05)
+    assert reason(owner.credentials.BeginDelegation, begin) is Reason.RATE_LIMITED
+    assert len(made) <= 8
 
 
 def test_an_owner_cannot_begin_without_end(rig: Rig, owner: Client, bob_proxy: Path) -> None:

@@ -111,8 +111,15 @@ class CredentialKeeper:
             now, rate = self._clock(), self._rate(caller)
             await self._database.read(lambda connection: rates.check(connection, [rate], now))
             self._pending.check_room(caller.dn, now)
+            # A caller who hangs up has begun all the same, and has one place less for a while.
+            making = asyncio.ensure_future(self._make_pending(caller, kind))
+            making.add_done_callback(lambda done: done.cancelled() or done.exception())
+            return await asyncio.shield(making)
+
+    async def _make_pending(self, caller: Principal, kind: KeyKind) -> tuple[Pending, bytes]:
+        with self._pending.making(caller.dn, self._clock()):
             pair = await self._new_pair(kind)
-            pending = self._pending.add(caller.dn, kind, pair.key, self._clock())
+        pending = self._pending.add(caller.dn, kind, pair.key, self._clock())
         audit.info("delegation begun", dn=caller.dn, delegation=pending.delegation_id, key_kind=kind.name)
         return pending, pair.request
 

@@ -1,7 +1,10 @@
 """Keys of delegations that were begun: in memory only, few, and not for long."""
 
+import collections
+import contextlib
 import datetime
 import uuid
+from collections.abc import Iterator
 
 import msgspec
 
@@ -34,13 +37,27 @@ class PendingKeys:
         self._most = most
         self._most_per_owner = most_per_owner
         self._pending: dict[str, Pending] = {}
+        self._being_made: collections.Counter[str] = collections.Counter()
 
     def check_room(self, owner_dn: str, now: datetime.datetime) -> None:
         """Raise RATE_LIMITED when this owner, or all together, have too many."""
         self.prune(now)
         owned = sum(1 for pending in self._pending.values() if pending.owner_dn == owner_dn)
-        if owned >= self._most_per_owner or len(self._pending) >= self._most:
+        owned += self._being_made[owner_dn]
+        if owned >= self._most_per_owner or len(self._pending) + self._being_made.total() >= self._most:
             raise refuse(Reason.RATE_LIMITED, "Too many delegations were begun and not completed; wait and try again.")
+
+    @contextlib.contextmanager
+    def making(self, owner_dn: str, now: datetime.datetime) -> Iterator[None]:
+        """Keep a place for a key while it is being made; raises as `check_room`."""
+        self.check_room(owner_dn, now)
+        self._being_made[owner_dn] += 1
+        try:
+            yield
+        finally:
+            self._being_made[owner_dn] -= 1
+            if not self._being_made[owner_dn]:
+                del self._being_made[owner_dn]
 
     def add(self, owner_dn: str, kind: KeyKind, key: PrivateKey, now: datetime.datetime) -> Pending:
         """Keep a key for its owner."""

@@ -107,7 +107,9 @@ class SandboxStore:
         try:
             await asyncio.shield(keeping)
         except asyncio.CancelledError:
-            await asyncio.gather(keeping, return_exceptions=True)
+            await asyncio.wait([keeping])
+            if not keeping.cancelled():
+                keeping.exception()
             raise
 
     async def _keep_both(self, caller: Principal, name: Path, sha256: str, size: int, lease_id: str) -> None:
