@@ -74,7 +74,9 @@ def prepare_state(config: Config) -> list[str]:
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
     facts = state.stat()
     if facts.st_uid != os.geteuid() or facts.st_mode & 0o022:
-        raise refuse(Reason.CONFIG_INVALID, f"server.state_dir: {state} must belong to the server and to it alone.")
+        text = "must be the server's account's and writable by nobody else"
+        do = "run this as that account" if facts.st_uid != os.geteuid() else f"chmod go-w {state}"
+        raise refuse(Reason.CONFIG_INVALID, f"server.state_dir: {state} {text}; {do}.")
     if any((state / name).exists() for name in DATABASES.values()):
         return []
     made = key_files.make_missing(state / "keys", service=config.pkcs11 is None)

@@ -50,6 +50,10 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", conf
 def verify_audit(config: Config, chosen: argparse.Namespace) -> int:
     """Prove the chain; what is known of it is read before it, so that a server that runs does not look like a liar."""
     state = config.server.state_dir
+    if not (state / FILE).exists() and not (state / DATABASE).exists():
+        raise refuse(
+            Reason.STORE_UNAVAILABLE, f"There is no audit in {state} yet; the first `pilotage-server run` begins it."
+        )
     known = list(_logged(chosen.log or [path for path in (state / LOG,) if path.exists()]))
     anchor = AnchorFile(state / FILE).read(key_files.load(state / "keys", service=False).token_keys().publics)
     if anchor is None:
@@ -90,6 +94,8 @@ def show_audit(config: Config, chosen: argparse.Namespace) -> int:
             if len(page) < most:
                 break
             before = page[-1].head.seq
+    if not rows:
+        print("no rows", file=sys.stderr)
     for row in reversed(rows):
         sys.stdout.write(write(row) + "\n")
     return 0

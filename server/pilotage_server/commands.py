@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import contextlib
 import gc
+import importlib.metadata
 import os
 import signal
 import socket
@@ -13,7 +14,8 @@ from pathlib import Path
 
 import structlog
 
-from pilotage.errors import PilotageError
+from pilotage.errors import PilotageError, refuse
+from pilotage.reasons import Reason
 from pilotage_server import audit_commands, key_commands, logs, processors
 from pilotage_server import config as configuration
 from pilotage_server import keys as key_files
@@ -29,6 +31,7 @@ log = structlog.get_logger("pilotage.server")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code."""
     parser = argparse.ArgumentParser(prog="pilotage-server", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"%(prog)s {importlib.metadata.version('pilotage')}")
     commands = parser.add_subparsers(dest="command", required=True)
     with_config = argparse.ArgumentParser(add_help=False)
     with_config.add_argument("--config", type=Path, default=DEFAULT_PATH, metavar="FILE", help=f"({DEFAULT_PATH})")
@@ -48,6 +51,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except PilotageError as error:
         print(f"pilotage-server: {error.reason.name}: {error.message}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        if error.filename is None:
+            raise
+        found = refuse(Reason.CONFIG_INVALID, f"{error.filename}: {error.strerror}.")
+        print(f"pilotage-server: {found.reason.name}: {found.message}", file=sys.stderr)
+        return found.exit_code
 
 
 def init(config: Config, _: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from pilotage.errors import refuse
+from pilotage.errors import PilotageError, refuse
 from pilotage.reasons import Reason
 from pilotage_server import processors
 from pilotage_server.auth.policy import Policy
@@ -157,7 +157,10 @@ def parse(text: bytes, source: str) -> Config:
     found = _mistakes(config)
     if found:
         raise refuse(Reason.CONFIG_INVALID, f"{source}: " + "; ".join(found) + ".")
-    config.policy()
+    try:
+        config.policy()
+    except PilotageError as error:
+        raise refuse(Reason.CONFIG_INVALID, f"{source}: roles: {error.message}.") from error
     return config
 
 

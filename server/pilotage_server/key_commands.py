@@ -7,6 +7,8 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from pilotage.errors import refuse
+from pilotage.reasons import Reason
 from pilotage_server import keys as key_files
 from pilotage_server.config import Config
 from pilotage_server.credentials import proving, sealing
@@ -41,6 +43,7 @@ def rotate_keys(config: Config, chosen: argparse.Namespace) -> int:
         print(f"pilotage-server: there is no kind {unknown[0]}; there are {', '.join(key_files.ROTATED)}")
         return 2
     folder, now = config.server.state_dir / "keys", datetime.datetime.now(datetime.UTC)
+    _want(folder)
     for kind in dict.fromkeys(kinds):
         if kind == "service" and config.pkcs11 is not None:
             with contextlib.closing(KeyToken(config.pkcs11)) as token:
@@ -55,6 +58,7 @@ def rotate_keys(config: Config, chosen: argparse.Namespace) -> int:
 def list_keys(config: Config, _: argparse.Namespace) -> int:
     """Say which keys there are."""
     folder = config.server.state_dir / "keys"
+    _want(folder)
     used = _count(config.server.state_dir / CREDENTIALS, credentials.sealed_with)
     for where, name in _service_keys(config):
         print(f"{where}  {name.hex()}  seals {used.pop(name, 0)} credentials")
@@ -72,6 +76,11 @@ def list_keys(config: Config, _: argparse.Namespace) -> int:
     for name, count in used.items():
         print(f"MISSING  {name.hex()}  seals {count} credentials, which nothing can open")
     return 1 if used else 0
+
+
+def _want(folder: Path) -> None:
+    if not folder.exists():
+        raise refuse(Reason.CONFIG_INVALID, f"{folder}: there are no keys yet; `pilotage-server init` makes them.")
 
 
 def _present_and_old(folder: Path, kind: str) -> list[Path]:

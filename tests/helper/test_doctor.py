@@ -252,6 +252,25 @@ def test_without_an_installation_it_says_so_and_fails(tmp_path: Path) -> None:
     assert {finding["state"] for finding in answer["findings"]} <= {"ok", "weaker", "broken"}
 
 
+def as_pilot(rig: HelperRig, words: list[str]) -> str:
+    """Return what the doctor tells the pilot's account, which cannot read the program that is asked about."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setgroups([])
+            os.setgid(rig.pilot.pw_gid)
+            os.setuid(rig.pilot.pw_uid)
+            os.write(writer, CliRunner().invoke(main, words).output.encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with open(reader, "rb") as told:
+        text = told.read().decode()
+    os.waitpid(child, 0)
+    return text
+
+
 @pytest.mark.root
 def test_an_installation_as_it_should_be_has_nothing_broken(rig: HelperRig) -> None:
     words = [
@@ -268,6 +287,9 @@ def test_an_installation_as_it_should_be_has_nothing_broken(rig: HelperRig) -> N
     told = CliRunner().invoke(main, [*words, "--json"])
     wrong = [finding for finding in json.loads(told.output)["findings"] if finding["state"] == "broken"]
     assert (wrong, told.exit_code) == ([], 0)
+    told_pilot = as_pilot(rig, words)
+    assert f"OK      {rig.program}: " in told_pilot
+    assert "OK      caller" in told_pilot
     mode = stat.S_IMODE(rig.program.stat().st_mode)
     try:
         rig.program.chmod(0o755)

@@ -47,6 +47,10 @@ def good(text: str = "") -> Config:
     return parse((GOOD + text).encode(), "server.toml")
 
 
+def test_a_role_that_is_no_name_is_told_with_its_place() -> None:
+    assert mistake(GOOD.replace("/demo/Role=pilot", "demo")).startswith("server.toml: roles: a role is a DN or an FQAN")
+
+
 def test_a_small_configuration_has_the_documented_defaults() -> None:
     config = good()
     assert config.server.listen_mutual == ""

@@ -27,6 +27,8 @@ CERTIFICATES = "/etc/grid-security/certificates"
 CONFIG = "/etc/pilotage/helper.conf"
 VOMSDIR = "/etc/grid-security/vomsdir"
 FOLDER = click.Path(path_type=Path)
+UNREADABLE = click.Path(path_type=Path, readable=False)
+"""The setuid program: nobody but root may read it, and nobody has to."""
 
 
 def trust_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -184,7 +186,7 @@ def import_lcmaps(
 
 @main.command()
 @click.option("--config", type=FOLDER, default=CONFIG, show_default=True, help="The site's helper.conf.")
-@click.option("--program", type=FOLDER, default="/usr/sbin/pilotage-exec", show_default=True, help="The helper.")
+@click.option("--program", type=UNREADABLE, default="/usr/sbin/pilotage-exec", show_default=True, help="The helper.")
 @click.option("--libexec", type=FOLDER, default="/usr/libexec/pilotage", show_default=True, help="Its companions.")
 @click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
 def doctor(*, config: Path, program: Path, libexec: Path, as_json: bool) -> None:

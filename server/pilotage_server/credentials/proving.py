@@ -70,7 +70,8 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
     try:
         connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
     except sqlite3.Error as error:
-        raise refuse(Reason.STORE_UNAVAILABLE, f"The database {path} cannot be opened.") from error
+        why = "cannot be opened" if path.exists() else "is not there; the first `pilotage-server run` makes it"
+        raise refuse(Reason.STORE_UNAVAILABLE, f"The database {path} {why}.") from error
     try:
         connection.execute("BEGIN")
         yield connection
