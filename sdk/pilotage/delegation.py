@@ -193,7 +193,12 @@ def rebind_request(sealed: Sealed) -> job_pb2.RebindCredentialRequest:
 def told_of_jobs(done: Rebound) -> str:
     """Return the line that tells what a new credential did for held jobs, or nothing."""
     parts = [f"{_jobs(done.released)} released"] if done.released else []
-    parts += [f"{_jobs(done.still_held)} not: they need a credential that lives longer"] if done.still_held else []
+    left = done.still_held
+    parts += (
+        [f"{_jobs(left)} not released: {'it needs' if left == 1 else 'they need'} one that lives longer"]
+        if left
+        else []
+    )
     return "; ".join(parts)
 
 

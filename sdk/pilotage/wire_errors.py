@@ -6,6 +6,7 @@ A Pilotage server puts its reason into `google.rpc.ErrorInfo`; what comes from g
 
 import contextlib
 import re
+import urllib.parse
 from collections.abc import Iterator
 
 import grpc
@@ -28,6 +29,8 @@ _BY_CODE = {
     grpc.StatusCode.DEADLINE_EXCEEDED: Reason.DEADLINE_EXCEEDED,
     grpc.StatusCode.RESOURCE_EXHAUSTED: Reason.RATE_LIMITED,
 }
+_NO_ADDRESS = re.compile(r"address lookup failed for (\S+): ")
+_LAST = re.compile(r"failed to connect to all addresses; last error: \w+: (?:ipv[46]:)?(.+)", re.DOTALL)
 _PLUGIN = re.compile(r"plugin failed with error: ([A-Z0-9_]+): (.*)", re.DOTALL)
 
 
@@ -76,13 +79,17 @@ def reason_of(call: object) -> Reason | None:
 
 
 def _why_unreachable(details: str) -> str:
-    if "CERTIFICATE_VERIFY_FAILED" in details:
+    if "CERTIFICATE_VERIFY_FAILED" in details or "Hostname Verification" in details:
         return (
             "The server did not prove who it is: its certificate is signed by no authority of the CA directory "
             "or is for another host name."
         )
     if "SSL_ERROR" in details or "handshake" in details.lower():
         return f"The server does not speak TLS as expected: {_shorten(details)}"
+    if unknown := _NO_ADDRESS.search(details):
+        return f"The server cannot be reached: no address is known for {unknown[1]}."
+    if last := _LAST.search(details):
+        details = urllib.parse.unquote(last[1]).replace("Failed to connect to remote host: ", "").rstrip(".") + "."
     return f"The server cannot be reached: {_shorten(details)}"
 
 

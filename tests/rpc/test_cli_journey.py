@@ -298,7 +298,7 @@ def test_a_job_that_no_credential_outlives_is_refused_or_held(alice_shell: Shell
     assert held.code == 0, held.err
     document = json.loads(alice_shell.ok("show", held.out.strip(), "--json"))
     assert (document["state"], document["reason"]) == ("held", "CREDENTIAL_TOO_SHORT")
-    assert "1 held job not: they need a credential that lives longer" in alice_shell.run("credential", "delegate").err
+    assert "1 held job not released: it needs one that lives longer" in alice_shell.run("credential", "delegate").err
 
 
 def test_a_running_jobs_proxy_is_shown(alice_shell: Shell, pilot: PilotClient) -> None:

@@ -13,5 +13,21 @@ def main() -> None:
     require_tls13()
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from pilotage.cli.commands import cli
+    from pilotage.cli.session import unwritten
 
-    sys.exit(cli.main(prog_name="pilotage"))
+    try:
+        sys.exit(cli.main(prog_name="pilotage"))
+    except OSError as error:
+        # Of help texts, which are printed before a command is there to tell of it.
+        unwritten(error)
+        sys.exit(1)
+    finally:
+        _let_go_of_output()
+
+
+def _let_go_of_output() -> None:
+    """Have Python not try once more, at its end, to write what cannot be written."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

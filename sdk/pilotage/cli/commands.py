@@ -66,7 +66,7 @@ def whoami(session: Session, form: str, as_json: bool) -> None:
             *(("fqan", fqan) for fqan in caller.fqans),
             ("roles", ", ".join(caller.roles) or "none"),
             ("proxy", "limited: it may neither submit nor delegate" if caller.limited else ""),
-            ("until", when(caller.expire_time)),
+            ("session", f"until {when(caller.expire_time)}"),
             ("from", source),
         ]
     )

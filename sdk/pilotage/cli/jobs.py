@@ -3,6 +3,7 @@
 import itertools
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +12,9 @@ from pilotage.cli.units import timeout as timeout_option
 from pilotage.cli.waiting import wait_for
 from pilotage.reasons import Reason
 from pilotage.states import FINAL, JobState
+
+if TYPE_CHECKING:
+    from pilotage.jobs import Job
 
 STATES = [state.label for state in JobState]
 JSON = click.option("--json", "as_json", is_flag=True, help="Same as -o json.")
@@ -126,15 +130,24 @@ def logs(session: Session, *, job_id: str, follow: bool, standard_error: bool, a
     from pilotage.jobs import LogStream
 
     out = sys.stdout.buffer
-    cut = False
+    cut, empty = False, True
     with session.connect() as client:
         stream = LogStream.STDERR if standard_error else LogStream.STDOUT
         for chunk in client.logs(job_id, stream, follow=follow, attempt=attempt or 0):
             out.write(chunk.data)
             out.flush()
             cut = cut or chunk.truncated
+            empty = False
+        if empty:
+            say(_why_empty(client.get(job_id), attempt or 0))
     if cut:
         say("the log goes on, but the pilot kept no more of it")
+
+
+def _why_empty(job: "Job", attempt: int) -> str:
+    if attempt > job.attempt:
+        return f"there was no attempt {attempt}: the job has had {job.attempt}"
+    return f"{'it printed nothing' if job.final else 'nothing yet'}: the job is {job.state.label}"
 
 
 @click.command()

@@ -78,7 +78,7 @@ def job_rows(jobs: "Sequence[Job]") -> list[list[str]]:
             job.spec.name or " ".join(job.spec.command)[:40],
             f"{job.create_time:%m-%d %H:%M}",
             span(job.result.usage.wall_seconds) if job.result else "",
-            str(job.result.exit_code) if job.result else "",
+            _exit_code(job),
             job.result.worker_node if job.result else job.spec.site,
             job.reason,
         ]
@@ -117,7 +117,7 @@ def job_pairs(job: "Job") -> list[tuple[str, str]]:
         result, usage = job.result, job.result.usage
         pairs += [
             ("outcome", result.outcome.name.lower() + (f", signal {result.signal}" if result.signal else "")),
-            ("exit code", str(result.exit_code)),
+            ("exit code", _exit_code(job)),
             (
                 "ran as",
                 f"{result.account} (uid {result.uid}; the pilot's uid is {result.pilot_uid})" if result.account else "",
@@ -132,6 +132,11 @@ def job_pairs(job: "Job") -> list[tuple[str, str]]:
         if result.reason and result.reason != job.reason:
             pairs.append(("last attempt", ": ".join(filter(None, (result.reason, result.message)))))
     return pairs
+
+
+def _exit_code(job: "Job") -> str:
+    """Return the payload's exit code, if it began."""
+    return str(job.result.exit_code) if job.result is not None and job.start_time is not None else ""
 
 
 def _wants(job: "Job") -> str:

@@ -52,8 +52,10 @@ class Group(click.Group):
             raise
         except OSError as error:
             # A file of the user's; what came over the network has an error of our own already.
-            where = f"{error.filename}: " if error.filename else ""
-            raise Refusal(refuse(Reason.INVALID_ARGUMENT, f"{where}{error.strerror or error}.")) from error
+            if error.filename is None:
+                unwritten(error)
+                ctx.exit(1)
+            raise Refusal(refuse(Reason.INVALID_ARGUMENT, f"{error.filename}: {error.strerror or error}.")) from error
         except KeyboardInterrupt:
             say("interrupted")
             ctx.exit(INTERRUPTED)
@@ -137,6 +139,11 @@ def ask_secret(question: str, without: PilotageError) -> Secret:
 def say(text: str) -> None:
     """Tell the person at the terminal something; stdout is for results alone."""
     click.echo(f"pilotage: {one_line(text)}", err=True)
+
+
+def unwritten(error: OSError) -> None:
+    """Tell that standard output, or a temporary file on the way to it, is full or gone."""
+    say(f"the answer cannot be written ({error.strerror or error})")
 
 
 def one_line(text: str) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pilotage.cli.session import Session, connected
+from pilotage.cli.session import Session, connected, say
 from pilotage.cli.units import parse_size, parse_span, size, span, variable
 from pilotage.cli.waiting import wait_for
 from pilotage.errors import refuse
@@ -155,15 +155,24 @@ def submit(
             credential_key=settings.key_kind,
             hold=hold,
         )
-        if as_json or form == "json":
-            from pilotage.cli.render import emit_json
-
-            emit_json({"job_ids": list(job_ids)})
-        else:
-            click.echo("\n".join(job_ids))
+        try:
+            _tell(job_ids, as_json=as_json or form == "json")
+        except OSError:
+            # The jobs are there all the same; whoever submits them again has them twice.
+            say(f"submitted: {' '.join(job_ids)}")
+            raise
         if waits:
             sys.stdout.flush()
             wait_for(client, job_ids, None)
+
+
+def _tell(job_ids: Sequence[str], *, as_json: bool) -> None:
+    if as_json:
+        from pilotage.cli.render import emit_json
+
+        emit_json({"job_ids": list(job_ids)})
+    else:
+        click.echo("\n".join(job_ids))
 
 
 def _default(defaults: "SubmitSection", name: str) -> int:
@@ -201,6 +210,8 @@ def _members(command: tuple[str, ...], inputs: tuple[Path, ...], sandbox: Path |
             raise refuse(Reason.INVALID_ARGUMENT, f"{path} and {members[taken]} would both be {taken} in the sandbox.")
         members[taken] = path
     program = command[0]
+    if "/" not in program and Path(program).is_file():
+        say(f"{program} is looked for on the worker node; the file here would be ./{program}")
     if "/" not in program or program.startswith("/"):
         return members
     inside = program.removeprefix("./")

@@ -69,7 +69,13 @@ def examine(patient: Patient, now: datetime.datetime) -> Findings:
         if not logged_in:
             yield from look_at_keys(folder, None)
             return
-        credentials = list(client.credentials.list())
-        yield from look_at_credentials(credentials, now)
+        try:
+            credentials = list(client.credentials.list())
+        except PilotageError as refusal:
+            # Who is banned may ask who they are, and nothing else.
+            yield error("login", identities[0].source, str(refusal), "ask the operators of the service")
+            yield from look_at_keys(folder, None)
+            return
+        yield from look_at_credentials(credentials, identities[0], now)
         yield from look_at_keys(folder, credentials)
         yield from look_at_jobs(client)

@@ -24,6 +24,8 @@ SKEW_SECONDS = 120
 ENDS_SOON = datetime.timedelta(hours=12)
 HOST_ENDS_SOON = datetime.timedelta(days=7)
 DELEGATE = "pilotage credential delegate"
+LONGER = "voms-proxy-init -rfc -valid 96:00"
+"""What comes first where the identity here lives no longer than a credential that ends soon."""
 
 
 def look_at_server(place: Target, ca_dir: Path, now: datetime.datetime) -> Finding:
@@ -82,21 +84,22 @@ def look_at_login(client: Client, identity: LocalIdentity, now: datetime.datetim
             yield warning("clock", f"{now:%Y-%m-%d %H:%M:%S} UTC", text, "timedatectl status")
 
 
-def look_at_credentials(credentials: list[Credential], now: datetime.datetime) -> Findings:
+def look_at_credentials(credentials: list[Credential], identity: LocalIdentity, now: datetime.datetime) -> Findings:
     """Look at what the service keeps for the caller."""
     subject = "credential"
-    usable = 0
+    usable = [one for one in credentials if one.revoke_time is None and one.expire_time > now]
+    # A newer one of the same kind is used in the place of those that end before it.
+    longest = {(one.name, one.fqans[:1]): one for one in sorted(usable, key=lambda one: one.expire_time)}.values()
+    longer = chain_end(identity.chain) - now >= ENDS_SOON
     for one in credentials:
         attribute = one.fqans[0] if one.fqans else "no attributes"
         text = f"{f'{one.name!r}, ' if one.name else ''}{attribute}, until {until(one.expire_time, now)}"
         if one.revoke_time is not None:
             yield error(subject, one.credential_id, f"revoked; {text}", f"ask your authority; then {DELEGATE}")
+        elif one in longest and one.expire_time - now < ENDS_SOON:
+            yield warning(subject, one.credential_id, text, DELEGATE if longer else f"{LONGER}; then {DELEGATE}")
         elif one.expire_time > now:
-            usable += 1
-            if one.expire_time - now < ENDS_SOON:
-                yield warning(subject, one.credential_id, text, DELEGATE)
-            else:
-                yield well(subject, one.credential_id, text)
+            yield well(subject, one.credential_id, text)
     if not usable:
         yield well(subject, "none", "none that can be used; `pilotage submit` will delegate one")
 
