@@ -25,7 +25,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="TOML, see pilotage_pilot.config")
+    parser.add_argument(
+        "--config",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="its configuration; deploy/pilot.toml is an example with every key",
+    )
     parser.add_argument("--probe", action="store_true", help="only check node and helper, and say what is offered")
     options = parser.parse_args(arguments)
     harden()
