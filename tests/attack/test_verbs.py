@@ -120,6 +120,22 @@ def test_no_other_signal_can_be_asked_for(rig: HelperRig, words: list[str]) -> N
     assert (code, "HELPER_USAGE (500)" in err) == (201, True)
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ([], "usage: pilotage-exec run|"),
+        (["--help"], "unknown verb; usage: pilotage-exec run|"),
+        (["rnu", "--proxy", "x"], "see pilotage-exec(8)"),
+        (["run", "--proxy", "x", "/usr/bin/id"], "-- is missing before the command"),
+        (["run", "--proxy", "x", "/usr/bin/id", "-u"], "-- is missing before the command"),
+    ],
+    ids=lambda words: " ".join(words) or "none",
+)
+def test_a_wrong_call_is_told_the_right_one(rig: HelperRig, words: list[str], told: str) -> None:
+    code, err = call(rig, *words)
+    assert (code, told in err) == (201, True), err
+
+
 WRONG_IDS = ["0" * 32, "../jobs/" + "0" * 32, "..", "", "/", "0" * 31, "0" * 33, "A" * 32, ".", "x" * 200]
 
 

@@ -11,6 +11,8 @@
 #include "pilotage/map.h"
 
 #define ARGUMENTS_MAX	(1024 * 1024)
+#define USAGE		"pilotage-exec run|glexec|map|signal|renew|cleanup|" \
+			"check-config|--version; see pilotage-exec(8)"
 
 static const struct {
 	const char	*name;
@@ -100,7 +102,7 @@ take(struct options *options, const char *name, const char *value)
 		    "--target-proxy can only be none, or an absolute path "
 		    "with verb glexec";
 	}
-	return "unknown option";
+	return "unknown option, or -- is missing before the command";
 }
 
 static const char *
@@ -111,7 +113,8 @@ take_all(struct options *options, int argc, char **argv)
 
 	for (; i < argc && strcmp(argv[i], "--") != 0; i += 2) {
 		if (i + 1 >= argc)
-			return "the last option has no value";
+			return "the last option has no value, or -- is missing "
+			    "before the command";
 		for (j = 2; j < i; j += 2)
 			if (strcmp(argv[i], argv[j]) == 0)
 				return "an option is repeated";
@@ -151,13 +154,12 @@ options_parse(struct options *options, int argc, char **argv, size_t others)
 	if (options_size(argv) + others > ARGUMENTS_MAX)
 		return "arguments and environment are longer than 1 MiB";
 	if (argc < 2)
-		return "usage: pilotage-exec run|glexec|map|signal|renew|cleanup|"
-		    "check-config|--version";
+		return "usage: " USAGE;
 	for (i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++)
 		if (strcmp(argv[1], verbs[i].name) == 0)
 			break;
 	if (i == sizeof(verbs) / sizeof(verbs[0]))
-		return "unknown verb";
+		return "unknown verb; usage: " USAGE;
 	options->verb = verbs[i].verb;
 	options->glexec = strcmp(verbs[i].name, "glexec") == 0;
 	if (options->verb == VERB_RUN || options->verb == VERB_MAP)
