@@ -3,6 +3,10 @@
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from remedies import REMEDIES
+
 from pilotage.reasons import Reason
 from pilotage.states import FINAL, LEASED, MOVES, RETRIED, JobState, Outcome
 
@@ -66,8 +70,8 @@ Generated from `pilotage.reasons` by `make docs`. Every refusal has exactly one 
 log, the metric and, as a family, in the exit status of `pilotage`. A code keeps its number and meaning for ever.
 "Again" says whether the same request can succeed later without anybody changing anything.
 
-| number | code | exit | again | what it says |
-| --- | --- | --- | --- | --- |
+| number | code | exit | again | what it says | what to do |
+| --- | --- | --- | --- | --- | --- |
 {reasons}
 """
 
@@ -93,9 +97,10 @@ def states_page() -> str:
 
 def reasons_page() -> str:
     """Return docs/reasons.md."""
+    remedy = {name: text for text, names in REMEDIES.items() for name in names.split()}
     rows = [
         f"| {reason.value} | `{reason.name}` | {reason.row.exit_code} | {'yes' if reason.row.retry else ''} "
-        f"| {reason.row.text.replace('|', chr(92) + '|')} |"
+        f"| {reason.row.text.replace('|', chr(92) + '|')} | {remedy[reason.name]} |"
         for reason in Reason
     ]
     return REASONS.format(reasons="\n".join(rows))

@@ -13,6 +13,7 @@ import pytest
 
 from pilotage.config import Config as UserConfig
 from pilotage.config import load_config as load_user
+from pilotage.reasons import Reason
 from pilotage.states import MOVES
 from pilotage.voms.members import load_config as load_authority
 from pilotage_pilot.config import PilotConfig
@@ -40,6 +41,11 @@ def generate() -> ModuleType:
 @pytest.mark.parametrize("name", ["states.md", "reasons.md"])
 def test_a_generated_page_is_up_to_date(generate: ModuleType, name: str) -> None:
     assert (DOCS / name).read_text() == generate.PAGES[name](), "run `make docs`"
+
+
+def test_every_reason_says_once_what_to_do(generate: ModuleType) -> None:
+    named = [name for names in generate.REMEDIES.values() for name in names.split()]
+    assert sorted(named) == sorted(Reason.__members__)
 
 
 def test_the_diagram_has_every_move_and_no_other() -> None:
