@@ -1,6 +1,7 @@
 """`pilotage-pilot --config FILE`: run one pilot until it is told to leave."""
 
 import argparse
+import importlib.metadata
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {importlib.metadata.version('pilotage')}")
     parser.add_argument(
         "--config",
         type=Path,

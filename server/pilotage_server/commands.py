@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import structlog
@@ -20,8 +20,10 @@ from pilotage_server import audit_commands, key_commands, logs, processors
 from pilotage_server import config as configuration
 from pilotage_server import keys as key_files
 from pilotage_server.app import App, prepare_state
+from pilotage_server.clock import utc_now
 from pilotage_server.config import DEFAULT_PATH, Config
 from pilotage_server.credentials.service_keys import ServiceKeys
+from pilotage_server.exposition import CRLS, certificate_end, crl_end
 from pilotage_server.gateway.wire import check_python
 from pilotage_server.rpc.tls import Certificates
 
@@ -77,8 +79,23 @@ def check_config(config: Config, _: argparse.Namespace) -> int:
     if keys.exists():
         with contextlib.closing(ServiceKeys(config.pkcs11)) as services:
             services.all(key_files.load(keys, service=config.pkcs11 is None))
+    for line in _old(config):
+        print(f"warning: {line}", file=sys.stderr)
     print("the configuration is fine" + ("" if keys.exists() else "; `init`, or the first `run`, makes the keys"))
     return 0
+
+
+def _old(config: Config) -> Iterator[str]:
+    """Yield what has grown too old to be believed: nothing is wrong with the configuration, yet nobody is served."""
+    for path in (config.server.host_cert, *sorted(config.server.ca_dir.glob(CRLS))):
+        try:
+            end = (certificate_end if path == config.server.host_cert else crl_end)(path.read_bytes())
+        except (OSError, ValueError):
+            yield f"{path} cannot be read"
+            continue
+        if end is not None and end <= utc_now():
+            what = "get a new host certificate" if path == config.server.host_cert else "run fetch-crl"
+            yield f"{path} is out of date since {end:%Y-%m-%d %H:%M} UTC; {what}"
 
 
 def run(config: Config, _: argparse.Namespace) -> int:

@@ -9,12 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from toygrid import ToyGrid
+from toygrid import Identity, ToyGrid
 
 from pilotage.v1 import admin_pb2, job_pb2, pilot_pb2
 from pilotage.x509.files import LocalIdentity
 from support.journey import acquire, register
-from support.server_rig import Client, Rig
+from support.server_rig import OWNER_ROLE, Client, Rig
 from support.shell import Shell
 
 PILOTAGE = Path(sys.executable).with_name("pilotage")
@@ -109,6 +109,32 @@ def test_a_payload_that_never_began_has_no_exit_code(shell: Shell, pilot: Client
     assert "exit code" not in shown
     (row,) = shell.ok("ls").splitlines()[1:]
     assert not re.search(r" 0 ", row)
+
+
+def test_a_certificate_without_its_key_is_no_secret(shell: Shell, alice: Identity) -> None:
+    certificate = shell.home / "usercert.pem"
+    certificate.write_bytes(alice.cert_path.read_bytes())
+    certificate.chmod(0o644)
+    done = shell.run("credential", "delegate", "--from", str(certificate))
+    assert done.code == 4
+    assert "it holds no private key; name the key's file as well" in done.err
+
+
+def test_a_fault_of_the_service_is_not_the_owners_to_mend(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    grid = ToyGrid(tmp_path_factory.mktemp("stale"))
+    proxy = grid.voms_proxy(grid.user("alice"), tmp_path / "proxy", fqans=(OWNER_ROLE,))
+    rig = Rig(grid, tmp_path, grid.host("localhost", key="ec"))
+    rig.start()
+    try:
+        grid.write_crl(days=-1)
+        report = json.loads(Shell(rig, proxy, tmp_path / "home").run("doctor", "--json").out)
+    finally:
+        rig.stop()
+    (found,) = [one for one in report["findings"] if one["level"] == "error"]
+    assert found["text"].startswith("CRL_EXPIRED: ")
+    assert found["next"].startswith("tell the operators of the service")
 
 
 def test_a_credential_as_short_as_the_proxy_here_wants_a_longer_proxy_first(shell: Shell) -> None:

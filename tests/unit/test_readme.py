@@ -40,6 +40,13 @@ def test_each_page_exists() -> None:
             assert (ROOT / page).exists(), page
 
 
+@pytest.mark.parametrize("name", ["pilotage", "pilotage-server", "pilotage-pilot", "pilotage-helper"])
+def test_every_installed_program_says_its_version(name: str) -> None:
+    program = Path(sys.executable).with_name(name)
+    done = subprocess.run([str(program), "--version"], capture_output=True, text=True, check=True)
+    assert re.search(rf"{name}\b.* \d+\.\d+", done.stdout)
+
+
 def test_the_installed_command_answers() -> None:
     program = Path(sys.executable).with_name("pilotage")
     done = subprocess.run([str(program), "--help"], capture_output=True, text=True, check=False)

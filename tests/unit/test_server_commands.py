@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from toygrid import ToyGrid
 
 from pilotage_server.commands import main
 
@@ -73,6 +74,23 @@ def test_keys_come_by_init_and_are_listed_before_there_is_a_database(run: Run) -
 
 def test_a_missing_host_certificate_is_named(run: Run, tmp_path: Path) -> None:
     assert str(tmp_path / "hostcert.pem") in line(run("check-config"), 2, "CONFIG_INVALID")
+
+
+def test_a_list_that_is_out_of_date_is_warned_of(run: Run, config: Path, tmp_path: Path) -> None:
+    grid = ToyGrid(tmp_path / "grid")
+    host = grid.host("localhost")
+    text = config.read_text().replace(f'ca_dir = "{tmp_path}"', f'ca_dir = "{grid.ca_dir}"')
+    text = text.replace(f"{tmp_path}/hostcert.pem", str(host.cert_path)).replace(
+        f"{tmp_path}/hostkey.pem", str(host.key_path)
+    )
+    config.write_text(text)
+    fine = run("check-config")
+    assert (fine[0], fine[2]) == (0, "")
+    grid.write_crl(days=-1)
+    code, out, err = run("check-config")
+    assert (code, out) == (0, fine[1])
+    assert err.count("is out of date since") == len(list(grid.ca_dir.glob("*.r0")))
+    assert "run fetch-crl" in err
 
 
 def test_a_state_directory_that_cannot_be_made_is_named(run: Run, tmp_path: Path) -> None:

@@ -78,6 +78,7 @@ def answers(command: Callable[..., None]) -> Callable[..., None]:
 
 
 @click.group()
+@click.version_option(package_name="pilotage", prog_name="pilotage-helper")
 def main() -> None:
     """Verify proxies, try the account map and export accounting, without any privilege."""
 

@@ -68,6 +68,8 @@ def look_at_login(client: Client, identity: LocalIdentity, now: datetime.datetim
         caller = client.whoami()
     except PilotageError as refusal:
         help_ = MAKE_ONE if refusal.reason is not Reason.UNAVAILABLE else "see `server` above"
+        if refusal.reason in SERVICE_FAULTS:
+            help_ = "tell the operators of the service: it is there, not here"
         yield error(subject, identity.source, f"{refusal.reason.name}: {refusal.message}", help_)
         return
     if "owner" in caller.roles:

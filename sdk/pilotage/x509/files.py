@@ -60,6 +60,9 @@ def load_identity(
     owner = os.geteuid() if uid is None else uid
     if key_path is None and certificate_path.suffix.lower() in PKCS12_SUFFIXES:
         return _load_pkcs12(certificate_path, _read(certificate_path, owner, private=True), ask)
+    if key_path is None and b"PRIVATE KEY-----" not in _read(certificate_path, owner, private=False):
+        # Before its mode is judged: a certificate alone is nobody's secret.
+        raise _unusable(certificate_path, "it holds no private key", f"name the key's file as well, or {MAKE_ONE}")
     pem = _read(certificate_path, owner, private=key_path is None)
     key_pem = pem if key_path is None else _read(key_path, owner, private=True)
     chain = _load_chain(certificate_path, pem)
