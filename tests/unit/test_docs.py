@@ -156,3 +156,27 @@ def test_every_metric_is_explained_and_no_other() -> None:
     explained = set(re.findall(r"`(pilotage_\w+)`", page.split("## Metrics")[1].split("Alerts that one would set")[0]))
     source = "".join(path.read_text() for path in (DOCS.parent / "server" / "pilotage_server").glob("*.py"))
     assert explained == set(re.findall(r'"(pilotage_[a-z_]+)"', source)) - {"pilotage_server"}
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    heads = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize(
+    "page", [*sorted(DOCS.glob("*.md")), *sorted(DOCS.glob("adr/*.md")), *sorted(DOCS.parent.glob("*.md"))]
+)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        path, _, anchor = target.partition("#")
+        if "://" in path:
+            continue
+        found = (page.parent / path).resolve() if path else page
+        assert found.exists(), target
+        assert not anchor or anchor in anchors(found), target
+
+
+def test_every_page_is_in_the_readme() -> None:
+    listed = set(re.findall(r"\]\(docs/([^)#]+)", (DOCS.parent / "README.md").read_text()))
+    assert {page.name for page in DOCS.glob("*.md")} <= listed
