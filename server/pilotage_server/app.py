@@ -18,6 +18,7 @@ from pilotage_server import metrics
 from pilotage_server.auth.login import LoginDesk
 from pilotage_server.auth.mutual import Peers
 from pilotage_server.auth.presence import Presence
+from pilotage_server.auth.trust_watch import TrustWatch
 from pilotage_server.clock import Clock, utc_now
 from pilotage_server.config import Config
 from pilotage_server.credentials.anchor import FILE as ANCHOR
@@ -191,7 +192,8 @@ class App:
             admin=AdminServicer(self._ledger, self._bans),
             health=self._health,
         )
-        self._presence = Presence(self._verifier, clock)
+        trusted = [folder for folder in (config.server.ca_dir, config.server.voms_dir) if folder is not None]
+        self._presence = Presence(self._verifier, TrustWatch(trusted), clock)
         desk.tell(self._presence.note)
         gates = Gates(self._bans, self._presence)
         every = config.server.log_calls == "all"
@@ -205,6 +207,7 @@ class App:
         await self._links.load()
         await self._pilot_desk.start()
         await self._issuer.start()
+        await self._presence.begin()
         self.port = self._server.listen(self.config.server.listen)
         if self.config.server.listen_mutual:
             self.mutual_port = self._server.listen_mutual(self.config.server.listen_mutual)

@@ -16,6 +16,7 @@ from pilotage.v1 import auth_pb2, credential_pb2, job_pb2, pilot_pb2
 from pilotage.x509.files import LocalIdentity, load_identity
 from pilotage.x509.keys import KeyKind, make_key
 from pilotage_server.auth.challenge import Challenges
+from pilotage_server.auth.presence import MARGIN
 from support.refusals import reason
 from support.server_rig import AUDIENCE, OWNER_ROLE, Client, Rig, local_identity
 
@@ -284,6 +285,8 @@ def test_a_bad_token_is_refused_even_where_none_is_needed(stranger: Client) -> N
 
 
 def test_sessions_and_challenges_outlive_the_server_process(rig: Rig, alice_identity: LocalIdentity) -> None:
+    # Longer after the last change of the authorities' files than a session can have been proven before it was opened.
+    rig.clock.turn(MARGIN.total_seconds() * 2)
     stranger = rig.client(None)
     token = stranger.auth.Login(login_request(stranger, alice_identity)).session_token
     unused = login_request(stranger, alice_identity)
