@@ -21,11 +21,6 @@ def principal() -> Principal:
     return found
 
 
-def set_principal(value: Principal | None) -> contextvars.Token[Principal | None]:
-    """Set the caller of this call; give the token to `reset_principal`."""
-    return _current.set(value)
-
-
-def reset_principal(token: contextvars.Token[Principal | None]) -> None:
-    """Undo `set_principal`."""
-    _current.reset(token)
+def set_principal(value: Principal | None) -> None:
+    """Set the caller of this call; None when it is over."""
+    _current.set(value)

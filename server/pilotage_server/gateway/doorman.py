@@ -23,7 +23,6 @@ class Guest(msgspec.Struct, eq=False):
 
     host: str
     leave: Callable[[], None]
-    busy: bool = False
 
 
 class Doorman:

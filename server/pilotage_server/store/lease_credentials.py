@@ -13,7 +13,6 @@ class LeaseProxy(msgspec.Struct, frozen=True):
     """The newest proxy of a live lease, and how its renewal stands."""
 
     job_seq: int
-    issue_us: int
     expire_us: int
     renew_us: int | None
     error_us: int | None
@@ -24,7 +23,7 @@ class LeaseProxy(msgspec.Struct, frozen=True):
 def proxy(connection: sqlite3.Connection, lease_id: str) -> LeaseProxy | None:
     """Return the proxy of a live lease; None when it has none, or is over."""
     row = connection.execute(
-        "SELECT job_seq, issue_us, held.expire_us, renew_us, error_us, reason, stop_reason"
+        "SELECT job_seq, held.expire_us, renew_us, error_us, reason, stop_reason"
         " FROM lease_credential AS held JOIN lease USING (lease_id)"
         " WHERE lease_id = ? AND end_us IS NULL AND held.expire_us IS NOT NULL",
         (lease_id,),
