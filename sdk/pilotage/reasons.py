@@ -243,6 +243,7 @@ class Reason(enum.Enum):
     CANCELLED_BY_OWNER = 713
     ATTEMPTS_EXHAUSTED = 714
     PILOT_LOST = 715
+    TOO_MANY_PILOTS = 716
     # sandboxes and logs
     SANDBOX_NOT_FOUND = 800
     SANDBOX_TOO_LARGE = 801
@@ -995,6 +996,13 @@ TABLE: dict[Reason, Row] = {
     Reason.CANCELLED_BY_OWNER: Row("StateError", Code.ABORTED, 1, False, "The owner cancelled the job."),
     Reason.ATTEMPTS_EXHAUSTED: Row("StateError", Code.FAILED_PRECONDITION, 1, False, "All attempts at the job failed."),
     Reason.PILOT_LOST: Row("StateError", Code.ABORTED, 1, True, "The pilot stopped reporting."),
+    Reason.TOO_MANY_PILOTS: Row(
+        "RequestError",
+        Code.RESOURCE_EXHAUSTED,
+        1,
+        True,
+        "As many pilots are registered with this certificate and key as the service allows.",
+    ),
     # sandboxes and logs
     Reason.SANDBOX_NOT_FOUND: Row("NotFoundError", Code.NOT_FOUND, 3, False, "No such sandbox."),
     Reason.SANDBOX_TOO_LARGE: Row(

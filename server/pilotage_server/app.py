@@ -41,6 +41,7 @@ from pilotage_server.jobs import (
     Notices,
     PilotDesk,
     SandboxStore,
+    SilentPilots,
 )
 from pilotage_server.key_ring import KeyRing
 from pilotage_server.logs import fault
@@ -145,6 +146,7 @@ class App:
         self._pilot_desk = PilotDesk(
             jobs, logs, ring.wrapping, ring.tokens, self._notices, config.limits, config.leases, askers, clock
         )
+        self._silent_pilots = SilentPilots(jobs, clock)
         self._credential_desk = CredentialDesk(jobs, self._keeper, ring.wrapping, self._notices, config.limits, clock)
         self._keeper.tell(self._credential_desk.look)
         book = LeaseProxies(jobs, self._notices, clock)
@@ -311,6 +313,7 @@ class App:
         if self._gateway is not None:
             await self._gateway.prune()
         await self._credential_desk.look_at_all()
+        await self._silent_pilots.forget()
         await self._ledger.anchor()
 
     async def _keep_house(self) -> None:

@@ -74,6 +74,7 @@ class Census(Collector):
         leases.add_metric(["live"], work.live_leases)
         leases.add_metric(["expired"], work.expired_leases)
         yield leases
+        yield gauge("pilotage_pilots", "Pilots that are registered and were heard of within the hour.", work.pilots)
         yield gauge("pilotage_credentials", "Stored credentials that have not ended.", credentials.usable)
         yield gauge("pilotage_bans", "Bans in force.", credentials.bans)
         yield gauge("pilotage_audit_rows", "Rows of the audit chain.", credentials.audit_rows)

@@ -146,6 +146,7 @@ def test_what_is_done_and_what_is_there_is_counted(
     assert middle.value("pilotage_jobs", state="activated") == 1
     assert middle.value("pilotage_jobs", state="sent") == 1
     assert middle.value("pilotage_leases", state="live") == 1
+    assert middle.value("pilotage_pilots") == 1
     assert middle.value("pilotage_credentials") == 1
     assert middle.value("pilotage_audit_rows") == rig_rows(rig)
     assert middle.value("pilotage_store_up") == 1

@@ -432,6 +432,23 @@ def test_the_stolen_registration_gives_no_more_leases_than_its_slots(world: Worl
     assert reason(thief.client.pilots.AcquireJobs, more) is Reason.TOO_MANY_LEASES
 
 
+def test_the_thief_registers_as_many_pilots_as_the_key_may_have_and_harms_no_other(
+    make_rig: Callable[..., Rig], grid: ToyGrid, proxies: dict[str, Path], tmp_path: Path
+) -> None:
+    world = World(make_rig(abuse=PATIENT, limits={"pilots_per_key": 4}), grid, proxies)
+    thief = Thief(world, tmp_path)
+    more = [register(thief.client) for _ in range(3)]
+    for _ in range(2):
+        assert reason(register, thief.client) is Reason.TOO_MANY_PILOTS
+    # What is registered goes on: the pilot whose proxy it was, and everybody with another key.
+    for client, pilot_id in ((world.victim, world.victim_id), (world.other, world.other_id)):
+        client.pilots.Heartbeat(pilot_pb2.HeartbeatRequest(pilot_id=pilot_id))
+    register(world.other)
+    thief.client.pilots.DeregisterPilot(pilot_pb2.DeregisterPilotRequest(pilot_id=more[0]))
+    register(thief.client)
+    assert reason(register, thief.client) is Reason.TOO_MANY_PILOTS
+
+
 # being somebody else
 
 

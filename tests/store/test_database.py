@@ -397,6 +397,8 @@ async def test_an_older_jobs_database_keeps_its_leases_and_events(tmp_path: Path
             " VALUES (1, 'j', 1, 1, 7, 3, 'l', 0, 'c', 0, '', '', '', '', 0)",
             "INSERT INTO pilot (pilot_id, dn, thumbprint, request_id, offer, register_us, seen_us)"
             " VALUES ('p', '/CN=p', x'', 'r', x'', 0, 0)",
+            "INSERT INTO pilot (pilot_id, dn, thumbprint, request_id, offer, register_us, seen_us, end_us)"
+            " VALUES ('q', '/CN=p', x'', 's', x'', 0, 0, 1)",
             "INSERT INTO lease (lease_id, job_seq, attempt, pilot_id, charged, start_us, expire_us, account)"
             " VALUES ('l', 1, 1, 'p', 0, 0, 0, '')",
             "INSERT INTO event (job_seq, time_us, from_state, to_state, attempt, actor, reason, message)"
@@ -410,6 +412,9 @@ async def test_an_older_jobs_database_keeps_its_leases_and_events(tmp_path: Path
         assert moves == [(5, 2), (6, 3)]
         query = "SELECT lease_id, credential_id, issued, stop_reason FROM lease_credential"
         assert connection.execute(query).fetchall() == [("l", "c", 0, "")]
+        # The pilot that has not said good-bye is there, and counted; the other one is not.
+        assert connection.execute("SELECT pilot_id FROM live_pilot").fetchall() == [("p",)]
+        assert connection.execute("SELECT dn, thumbprint, live FROM pilot_count").fetchall() == [("/CN=p", b"", 1)]
         connection.execute("INSERT INTO event VALUES (3, 1, 7, 7, 7, 1, 'server', 'CREDENTIAL_EXPIRED', '')")
         with pytest.raises(sqlite3.IntegrityError):
             connection.execute("INSERT INTO event VALUES (4, 1, 7, 7, 7, 1, 'server', '', '')")

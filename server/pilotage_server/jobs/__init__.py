@@ -29,6 +29,7 @@ from pilotage_server.jobs.logs import LogStore
 from pilotage_server.jobs.notices import Notices
 from pilotage_server.jobs.pilot_desk import PilotDesk
 from pilotage_server.jobs.sandboxes import SandboxStore
+from pilotage_server.jobs.silence import SilentPilots
 from pilotage_server.jobs.wrapping import KeyWrap
 
 __all__ = [
@@ -44,4 +45,5 @@ __all__ = [
     "Notices",
     "PilotDesk",
     "SandboxStore",
+    "SilentPilots",
 ]

@@ -34,6 +34,8 @@ class JobLimits(msgspec.Struct, frozen=True, kw_only=True):
     overtime_seconds: int = 6 * 3600
     """How long after its wall time a lease still gets credential tokens: for preparing, collecting and renewals."""
     slots_per_pilot: int = 1024
+    pilots_per_key: int = 200_000
+    """Pilots that are registered with one DN and key: a robot may send the same proxy to every node of 130 sites."""
 
 
 class LeaseTimes(msgspec.Struct, frozen=True, kw_only=True):

@@ -134,6 +134,7 @@ class PilotDesk:
                 thumbprint=caller.thumbprint,
                 request_id=request_id,
                 offer=offer,
+                most=self._limits.pilots_per_key,
                 now=now,
             )
         )
@@ -149,7 +150,7 @@ class PilotDesk:
                     moves.give_back(row, lease, _given_back("The pilot said good-bye before it began."))
                 else:
                     moves.end(row, lease, _lost(moves.connection, lease, "The pilot said good-bye."))
-            pilots.leave(moves.connection, pilot.pilot_id, moves.now)
+            pilots.leave(moves.connection, pilot, moves.now)
 
         await self._move("pilot", leave)
 

@@ -15,6 +15,7 @@ LEASES = "SELECT count(*), ifnull(sum(expire_us <= ?), 0) FROM lease INDEXED BY 
 CREDENTIALS = (
     "SELECT count(*) FROM credentials INDEXED BY credentials_by_end WHERE sealed IS NOT NULL AND expire_time > ?"
 )
+PILOTS = "SELECT ifnull(sum(live), 0) FROM pilot_count"
 BANS = "SELECT count(*) FROM bans"
 
 
@@ -24,6 +25,7 @@ class Work(msgspec.Struct, frozen=True):
     jobs: Mapping[JobState, int]
     live_leases: int
     expired_leases: int
+    pilots: int
 
 
 class Credentials(msgspec.Struct, frozen=True):
@@ -39,7 +41,8 @@ def work(connection: sqlite3.Connection, now: datetime.datetime) -> Work:
     found = {JobState(state): int(count) for state, count in connection.execute(JOBS)}
     total, expired = connection.execute(LEASES, (microseconds(now),)).fetchone()
     open_states = {state: found.get(state, 0) for state in JobState if state not in FINAL}
-    return Work(open_states, total - expired, expired)
+    (pilots,) = connection.execute(PILOTS).fetchone()
+    return Work(open_states, total - expired, expired, pilots)
 
 
 def credentials(connection: sqlite3.Connection, now: datetime.datetime) -> Credentials:

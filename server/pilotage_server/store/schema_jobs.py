@@ -13,6 +13,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    PrimaryKeyConstraint,
     Table,
     Text,
     UniqueConstraint,
@@ -149,6 +150,23 @@ pilot = Table(
     Column("seen_us", Integer, nullable=False),
     Column("end_us", Integer),
     UniqueConstraint("dn", "thumbprint", "request_id"),
+)
+
+# Pilots that have not said good-bye and were heard of lately, and how many there are of each DN and key.
+live_pilot = Table(
+    "live_pilot",
+    metadata,
+    Column("pilot_id", ForeignKey("pilot.pilot_id"), primary_key=True),
+)
+
+pilot_count = Table(
+    "pilot_count",
+    metadata,
+    Column("dn", Text, nullable=False),
+    Column("thumbprint", LargeBinary, nullable=False),
+    Column("live", Integer, nullable=False),
+    PrimaryKeyConstraint("dn", "thumbprint"),
+    CheckConstraint("live > 0", name="live"),
 )
 
 lease = Table(
