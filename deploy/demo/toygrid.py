@@ -129,11 +129,16 @@ class ToyGrid:
         vo: str = "demo",
         fqans: Sequence[str] = (),
         hours: int = 12,
+        voms_hours: int = 0,
         limited: bool = False,
     ) -> Path:
-        """Make a proxy with VOMS attributes with `voms-proxy-fake`, and the .lsc file that lets it be believed."""
+        """Make a proxy with VOMS attributes with `voms-proxy-fake`, and the .lsc file that lets it be believed.
+
+        The attributes end with the proxy unless `voms_hours` says otherwise.
+        """
         server = self.voms_host(vo)
-        command = ["voms-proxy-fake", "-rfc", "-q", "-bits", "2048", "-hours", str(hours), "-vomslife", str(hours)]
+        command = ["voms-proxy-fake", "-rfc", "-q", "-bits", "2048", "-hours", str(hours)]
+        command += ["-vomslife", str(voms_hours or hours)]
         command += ["-voms", vo, "-uri", f"voms.{vo}.example.org:{VOMS_PORT}"]
         command += ["-hostcert", str(server.cert_path), "-hostkey", str(server.key_path)]
         command += ["-cert", str(who.cert_path), "-key", str(who.key_path), "-out", str(out)]

@@ -9,11 +9,13 @@ from collections.abc import Sequence
 
 from cryptography import x509
 
+from pilotage.errors import PilotageError, refuse
+from pilotage.reasons import Reason
 from pilotage.voms import VomsClient, add_attributes, servers_of
 from pilotage.voms.asn1 import VOMS_EXTENSION
 from pilotage.x509.files import LocalIdentity
 from pilotage.x509.keys import PrivateKey
-from pilotage.x509.proxies import chain_end
+from pilotage.x509.proxies import Issuer, chain_end
 from pilotage_pilot.config import PilotConfig, VomsConfig
 
 Chain = Sequence[x509.Certificate]
@@ -32,13 +34,29 @@ def check_servers(voms: VomsConfig) -> None:
     servers_of(voms.vo, [voms.vomses])
 
 
+def _check_room(chain: Chain) -> None:
+    try:
+        Issuer(chain)
+    except PilotageError as error:
+        if error.reason is not Reason.PROXY_PATH_LENGTH:
+            raise
+        text = (
+            "The owner's proxy allows no further one below it, which would carry the attributes that this site wants: "
+            "delegate a proxy that has attributes, or one that allows another below it; and the service's policy "
+            "(path_length) must allow it, too."
+        )
+        raise refuse(Reason.PROXY_PATH_LENGTH, text) from error
+
+
 def with_attributes(
     chain: Chain, key: PrivateKey, new_key: PrivateKey, config: PilotConfig, voms: VomsConfig
 ) -> tuple[x509.Certificate, ...]:
     """Return the chain of a proxy for `new_key` below the one given, with the attributes that the site wants.
 
-    It ends with the proxy above it. Blocks until a server has answered. Raises what `VomsClient.ask` does.
+    It ends with the proxy above it. Blocks until a server has answered. Raises what `VomsClient.ask` does; and before
+    any server is asked, PROXY_PATH_LENGTH or CHAIN_TOO_DEEP when there may be no proxy below the one given.
     """
+    _check_room(chain)
     identity = LocalIdentity(tuple(chain), key, "the owner's proxy")
     now = datetime.datetime.now(datetime.UTC)
     life = max(chain_end(chain) - now, datetime.timedelta(seconds=1))

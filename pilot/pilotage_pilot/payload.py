@@ -22,7 +22,7 @@ from pilotage_pilot.dialogue import Manifest, Outputs
 from pilotage_pilot.lease import Lease, Phase, Report, Result, Stream, Usage
 from pilotage_pilot.limits import Meter
 from pilotage_pilot.outcomes import Cause, Verdict, judge, judge_error, judge_outputs, judge_proxy, judge_stop
-from pilotage_pilot.proxies import ProxyRefused, fetch_proxy
+from pilotage_pilot.proxies import Fetched, ProxyRefused, fetch_proxy
 from pilotage_pilot.renewal import Renewal
 from pilotage_pilot.running import Clocks, Stop, Watcher, run_payload
 from pilotage_pilot.streams import LogStream
@@ -59,14 +59,14 @@ class Attempt:
         self._folder = Path()
         self._begun: float | None = None
         self._renewal: Renewal | None = None
-        self._proxy_end = datetime.now(UTC)
+        self._fetched = Fetched(datetime.now(UTC))
 
     def report(self) -> Report:
         """Return what the next heartbeat says."""
         if self._meter and self._phase is Phase.RUNNING:
             self._usage = self._meter.read()
         failure = self._renewal.failure if self._renewal else None
-        end = self._renewal.proxy_end if self._renewal else None
+        end = self._renewal.fetched.end if self._renewal else None
         return Report(self.lease.lease_id, self._phase, self._usage, self._account, self._uid, failure, end)
 
     def heard(self, failure: PilotageError | None) -> None:
@@ -159,7 +159,7 @@ class Attempt:
         """Get the owner's proxy; the file lies in a folder of 0700 and goes with the attempt."""
         tools, lease, path = self._tools, self.lease, folder / "proxy"
         lifetime = timedelta(seconds=self._clocks().prepare_seconds + self._seconds_left())
-        self._proxy_end = await fetch_proxy(
+        self._fetched = await fetch_proxy(
             path,
             lambda request: tools.session.retrieve_credential(lease, request, lifetime),
             tools.keys,
@@ -250,7 +250,7 @@ class Attempt:
             self._tools,
             self._folder,
             started.run_id,
-            proxy_end=self._proxy_end,
+            fetched=self._fetched,
             seconds_left=self._seconds_left,
             failed=self._changed,
         )

@@ -9,6 +9,7 @@ import datetime
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
+import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -26,6 +27,18 @@ SERVERS_AWAY = frozenset({Reason.VOMS_SERVER_UNREACHABLE, Reason.VOMS_SERVER_FAI
 """What passes by itself."""
 
 
+class Fetched(msgspec.Struct, frozen=True):
+    """A proxy that was written: when it ends, and when the attributes end that were added here."""
+
+    proxy_end: datetime.datetime
+    attributes_end: datetime.datetime | None = None
+
+    @property
+    def end(self) -> datetime.datetime:
+        """Return until when it is of full use."""
+        return min(self.proxy_end, self.attributes_end or self.proxy_end)
+
+
 class ProxyRefused(Exception):
     """The proxy is not used; `error` says why. It is our own judgement, not the server's."""
 
@@ -40,12 +53,13 @@ async def fetch_proxy(
     keys: KeyPool,
     owner_dn: str,
     config: PilotConfig,
-) -> datetime.datetime:
+) -> Fetched:
     """Get a proxy of the owner's for a new key pair of our own, and verify it before it is written to `path`, 0600.
 
     `ask` gets the certificate request and returns the chain, leaf first. A proxy without attributes gets some where the
-    site wants them. Returns when the proxy ends.
+    site wants them. Returns when it ends.
     """
+    attributes_end = None
     pair = await keys.fetch()
     chain, key = await ask(pair.request), pair.key
     identity = await asyncio.to_thread(check_proxy, chain, key, owner_dn, config)
@@ -58,8 +72,9 @@ async def fetch_proxy(
                 f"The VO {config.voms.vo} is not known in {config.voms_dir}, so that its attributes count for nothing."
             )
             raise ProxyRefused(refuse(Reason.VOMS_LSC_UNUSABLE, text))
+        attributes_end = identity.voms_not_after
     await asyncio.to_thread(write_proxy, path, chain, key)
-    return identity.not_after
+    return Fetched(identity.not_after, attributes_end)
 
 
 async def _add(

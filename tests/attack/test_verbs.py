@@ -277,6 +277,26 @@ def test_a_proxy_that_is_no_successor_is_refused(rig: HelperRig, proxies: dict[s
     assert seen(rig, living) == proxies["short"].read_text()
 
 
+def test_attributes_that_end_first_are_renewed_although_the_proxy_ends_no_later(rig: HelperRig) -> None:
+    """A proxy and its attributes, and hours for which they are good; the owner's own proxy bounds the former alone."""
+    made = {}
+    for hours, voms_hours in ((12, 2), (11, 6), (11, 3), (10, 10), (13, 1)):
+        out = rig.prefix / "proxies" / f"renew-{hours}-{voms_hours}.pem"
+        rig.grid.voms_proxy(
+            rig.owners[0], out, vo="demo", fqans=(ANALYSIS, "/demo"), hours=hours, voms_hours=voms_hours
+        )
+        made[hours, voms_hours] = rig.give(out)
+    plain = rig.plain_proxy(rig.owners[0], "renew-plain-11.pem", hours=11)
+    with rig.configured(change=lambda text: text.replace("vos = demo\n", "vos = demo\nwithout_vo = yes\n")):
+        living = waiting(rig, made[12, 2])
+        # Fewer, which is allowed, are none that end later.
+        steps = [(plain, 203), (made[11, 6], 0), (made[11, 3], 203), (made[12, 2], 0), (made[10, 10], 0)]
+        for proxy, expected in [*steps, (made[13, 1], 0)]:
+            code, err = call(rig, "renew", living.id, "--proxy", str(proxy))
+            assert (code, "not end later" in err) == (expected, expected != 0), (proxy, err)
+        assert seen(rig, living) == made[13, 1].read_text()
+
+
 def test_a_new_proxy_is_verified_like_the_first(rig: HelperRig, proxies: dict[str, Path]) -> None:
     living = waiting(rig, proxies["short"])
     plain = rig.plain_proxy(rig.owners[0], "renew-plain.pem")

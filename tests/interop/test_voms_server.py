@@ -1,10 +1,12 @@
 """Our VOMS client against Debian's own voms-server and MariaDB."""
 
+import asyncio
 import datetime
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 from toygrid import Identity, ToyGrid
 
 import pilotage_helper
@@ -17,10 +19,13 @@ from pilotage.voms.tls import Deadline, client_context, connect
 from pilotage.voms.vomses import parse_vomses
 from pilotage.x509.files import LocalIdentity, load_identity, write_proxy
 from pilotage.x509.keys import KeyKind, make_key
+from pilotage.x509.pool import KeyPool
 from pilotage.x509.proxies import end_entity, sign_proxy
+from pilotage.x509.requests import check_request
 from pilotage_pilot.attributes import with_attributes
 from pilotage_pilot.config import PilotConfig, VomsConfig
-from pilotage_pilot.proxies import check_proxy
+from pilotage_pilot.proxies import Fetched, ProxyRefused, check_proxy, fetch_proxy
+from pilotage_pilot.renewal import attributes_due
 from support.real_voms import PORT, RealVoms, why_not
 
 pytestmark = [pytest.mark.interop, pytest.mark.root]
@@ -132,6 +137,52 @@ def test_a_plain_proxy_is_extended_and_believed_by_everybody(rig: Rig, tmp_path:
     who = pilotage_helper.verify_pem(proxy.read_bytes(), options)
     assert (who.dn, who.vo, who.fqans[0]) == (rig.person.dn, "demo", PILOT)
     assert set(who.fqans) == {PILOT, "/demo", "/demo/sub"}
+
+
+def test_attributes_that_end_before_their_proxy_are_renewed_before_they_end(rig: Rig, tmp_path: Path) -> None:
+    """The server's maximum is 12 hours, the proxy lives for 20."""
+    now = datetime.datetime.now(datetime.UTC)
+    fetched = fetch(rig, tmp_path)
+    assert fetched.attributes_end is not None
+    assert fetched.proxy_end - now > datetime.timedelta(hours=19)
+    assert abs(fetched.end - now - MAXIMUM) < datetime.timedelta(minutes=6)
+    due = attributes_due(fetched, now, needed_until=fetched.proxy_end)
+    assert due is not None
+    assert datetime.timedelta(hours=7) < due < datetime.timedelta(hours=9)
+
+
+def test_a_proxy_that_allows_none_below_it_does_not_bother_the_server(rig: Rig, tmp_path: Path) -> None:
+    before = rig.voms.log.read_bytes()
+    with pytest.raises(ProxyRefused) as caught:
+        fetch(rig, tmp_path, path_length=0)
+    assert caught.value.error.reason is Reason.PROXY_PATH_LENGTH
+    assert rig.voms.log.read_bytes() == before
+    fetch(rig, tmp_path, path_length=1)
+    assert rig.voms.log.read_bytes() != before
+
+
+def fetch(rig: Rig, folder: Path, path_length: int | None = None) -> Fetched:
+    """Fetch a proxy of 20 hours from a service that sends it without attributes, as a pilot of the server's node."""
+    vomses = folder / "vomses"
+    vomses.write_text(rig.voms.vomses_line)
+    config = PilotConfig(
+        "localhost:1",
+        rig.grid.ca_dir,
+        folder,
+        folder,
+        "TOY",
+        voms_dir=rig.grid.voms_dir,
+        voms=VomsConfig("demo", (ANALYSIS,), vomses),
+    )
+
+    async def ask(request: bytes) -> tuple[x509.Certificate, ...]:
+        life, now = datetime.timedelta(hours=20), datetime.datetime.now(datetime.UTC)
+        key = check_request(request)
+        proxy = sign_proxy(rig.alice.chain, rig.alice.key, key, lifetime=life, path_length=path_length, now=now)
+        return (proxy, *rig.alice.chain)
+
+    with KeyPool(KeyKind.EC_P256, 1) as keys:
+        return rig.voms.inside(lambda: asyncio.run(fetch_proxy(folder / "proxy", ask, keys, rig.person.dn, config)))
 
 
 def test_a_pilot_adds_attributes_to_a_proxy_that_the_service_would_send(rig: Rig, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """An owner whose proxy has no VOMS attributes, on a site that maps by them: all parts are real."""
 
+import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.root
 class Vo:
     """A node whose pilots ask a VO's server for attributes; the first owner is a member, the second is not."""
 
-    def __init__(self, node: PilotRig, folder: Path) -> None:
+    def __init__(self, node: PilotRig, folder: Path, **more: object) -> None:
         self.node = node
         grid = node.helper.grid
         server = grid.host("localhost")
@@ -39,6 +40,7 @@ class Vo:
                 host="localhost",
                 listen="127.0.0.1:0",
                 members={node.helper.owners[0].dn: ("/demo", ANALYSIS)},
+                **more,  # type: ignore[arg-type]  # the tests name what it takes
             )
         )
         self._vomses = node.helper.prefix / "etc" / "vomses"
@@ -63,11 +65,17 @@ class Vo:
         return self.node.start(voms_dir=str(self.node.helper.grid.voms_dir), voms=voms)
 
 
+@contextlib.contextmanager
+def put_up(make_node: Callable[..., PilotRig], folder: Path, **more: object) -> Iterator[Vo]:
+    names = [f"/O=Toy Grid/CN=owner {number}" for number in (1, 2)]
+    made = Vo(make_node(roles={"owner": [OWNER_ROLE, *names]}), folder, **more)
+    with made.authority, made.node.helper.mapped(f'"{ANALYSIS}" .{POOL}\n'):
+        yield made
+
+
 @pytest.fixture
 def vo(make_node: Callable[..., PilotRig], tmp_path: Path) -> Iterator[Vo]:
-    names = [f"/O=Toy Grid/CN=owner {number}" for number in (1, 2)]
-    made = Vo(make_node(roles={"owner": [OWNER_ROLE, *names]}), tmp_path)
-    with made.authority, made.node.helper.mapped(f'"{ANALYSIS}" .{POOL}\n'):
+    with put_up(make_node, tmp_path) as made:
         yield made
 
 
@@ -104,3 +112,33 @@ def test_a_job_whose_owner_is_no_member_is_held_and_does_not_run_without(vo: Vo)
     assert "START" not in {line["event"] for line in vo.node.helper.since(before)}
     vo.node.nothing_left()
     assert pilot.stop() == 0
+
+
+LIFE = 20
+"""Seconds for which the VO's server gives attributes; the proxies live for hours."""
+UNTIL_RENEWED = """
+digest() { openssl x509 -in "$X509_USER_PROXY" -noout -fingerprint; }
+for round in 1 2; do
+  first=$(digest)
+  while [ "$(digest)" = "$first" ]; do sleep 0.2; done
+  openssl x509 -in "$X509_USER_PROXY" -noout -text | grep -c 1.3.6.1.4.1.8005.100.100.5
+done
+"""
+
+
+def test_attributes_that_end_before_the_proxy_are_new_before_they_end(
+    make_node: Callable[..., PilotRig], tmp_path: Path
+) -> None:
+    with put_up(make_node, tmp_path, max_lifetime_seconds=LIFE) as vo, vo.owner(0) as owner:
+        pilot = vo.pilot()
+        job_id = vo.node.submit(owner, "/bin/sh", "-c", UNTIL_RENEWED)
+        job = vo.node.wait(owner, job_id, 4 * LIFE)
+        assert (job.state, job.reason) == (JobState.FINISHED, ""), pilot.log
+        assert vo.node.printed(owner, job_id).split() == ["1", "1"]
+        assert job.result is not None
+        # Both came while the attributes before them were good, and not one after the other without a pause.
+        assert LIFE * 0.5 < job.result.usage.wall_seconds < LIFE * 2
+        # The server gave no order: its proxies are good for hours.
+        assert pilot.log.count("the payload has a new proxy") == 2
+        vo.node.nothing_left()
+        assert pilot.stop() == 0

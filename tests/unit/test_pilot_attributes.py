@@ -22,7 +22,8 @@ from pilotage.x509.proxies import sign_proxy
 from pilotage.x509.requests import check_request
 from pilotage_pilot.config import PilotConfig, VomsConfig
 from pilotage_pilot.outcomes import judge_proxy
-from pilotage_pilot.proxies import ProxyRefused, fetch_proxy
+from pilotage_pilot.proxies import Fetched, ProxyRefused, fetch_proxy
+from pilotage_pilot.renewal import attributes_due, next_try
 
 ANALYSIS, ADMIN = "/demo/Role=analysis", "/demo/Role=admin"
 HOUR = datetime.timedelta(hours=1)
@@ -80,6 +81,7 @@ def fetch(site: Site, keys: KeyPool, tmp_path: Path) -> Fetch:
         who: Identity | None = None,
         source: Path | None = None,
         limited: bool = False,
+        path_length: int | None = None,
         voms_dir: Path | None = None,
         dn: str = "",
         **more: object,
@@ -102,7 +104,9 @@ def fetch(site: Site, keys: KeyPool, tmp_path: Path) -> Fetch:
         async def ask(request: bytes) -> tuple[x509.Certificate, ...]:
             now = datetime.datetime.now(datetime.UTC)
             key = check_request(request)
-            proxy = sign_proxy(held.chain, held.key, key, lifetime=2 * HOUR, limited=limited, now=now)
+            proxy = sign_proxy(
+                held.chain, held.key, key, lifetime=2 * HOUR, limited=limited, path_length=path_length, now=now
+            )
             return (proxy, *held.chain)
 
         path = tmp_path / "proxy"
@@ -194,3 +198,58 @@ def test_what_is_wrong_with_the_server_or_the_files_here_is_the_nodes(site: Site
     with site.authority() as authority:
         unknown = refused(lambda: fetch(authority.port, voms_dir=empty), tmp_path)
     assert unknown == (node, Reason.VOMS_LSC_UNUSABLE, True)
+
+
+def test_a_proxy_that_allows_none_below_it_is_refused_before_a_server_is_asked(
+    site: Site, fetch: Fetch, tmp_path: Path
+) -> None:
+    """Port 1 answers nobody, which would be the node's failure after many tries."""
+    with pytest.raises(ProxyRefused, match=r"allows no further one below it.*path_length"):
+        fetch(1, ANALYSIS, path_length=0)
+    assert refused(lambda: fetch(1, ANALYSIS, path_length=0), tmp_path) == (
+        Outcome.CREDENTIAL,
+        Reason.PROXY_PATH_LENGTH,
+        False,
+    )
+    with site.authority() as authority:
+        assert fetch(authority.port, ANALYSIS, path_length=1).fqans == (ANALYSIS, "/demo")
+
+
+class TestWhenAttributesEndBeforeTheirProxy:
+    """The pilot renews by itself, in time."""
+
+    NOW = datetime.datetime(2026, 5, 1, tzinfo=datetime.UTC)
+    LATER = NOW + 100 * HOUR
+
+    def after(self, hours: float) -> datetime.datetime:
+        return self.NOW + hours * HOUR
+
+    def due(self, fetched: Fetched, needed_until: datetime.datetime = LATER, draw: float = 0.0) -> object:
+        return attributes_due(fetched, self.NOW, needed_until=needed_until, draw=lambda: draw)
+
+    def test_the_renewal_is_where_the_servers_would_be_if_the_proxy_ended_with_them(self) -> None:
+        fetched = Fetched(self.after(24), self.after(10))
+        assert self.due(fetched) == 6 * HOUR
+        assert 7.3 * HOUR < self.due(fetched, draw=1.0) < 7.4 * HOUR  # type: ignore[operator]
+        assert fetched.end == self.after(10)
+
+    @pytest.mark.parametrize("hours", [None, 24, 23.99, 30])
+    def test_there_is_none_when_they_end_with_the_proxy_or_there_are_none(self, hours: float | None) -> None:
+        fetched = Fetched(self.after(24), None if hours is None else self.after(hours))
+        assert self.due(fetched) is None
+
+    def test_there_is_none_when_the_attempt_is_over_by_then(self) -> None:
+        fetched = Fetched(self.after(24), self.after(10))
+        assert self.due(fetched, self.after(9)) is None
+        assert self.due(fetched, self.after(11)) is not None
+
+    def test_what_is_late_is_done_soon(self) -> None:
+        assert self.due(Fetched(self.after(24), self.after(-1))) == datetime.timedelta(seconds=5)
+
+    @pytest.mark.parametrize(
+        ("left", "minutes"), [(10, 10), (0.5, 7.5), (0.1, 1.5), (0.02, 1), (0, 10), (-1, 10), (-23.9, None)]
+    )
+    def test_after_a_failure_it_is_tried_until_the_proxy_ends(self, left: float, minutes: float | None) -> None:
+        fetched = Fetched(self.after(left + 24), self.after(left))
+        expected = None if minutes is None else datetime.timedelta(minutes=minutes)
+        assert next_try(fetched, self.NOW) == expected

@@ -51,6 +51,27 @@ has_fqan(const struct pil_identity *who, const char *fqan)
 	return 0;
 }
 
+/* Until when is a proxy with attributes good for all that it can be used for? */
+static int64_t
+good_until(const struct pil_identity *who)
+{
+	return who->voms_not_after < who->not_after ? who->voms_not_after :
+	    who->not_after;
+}
+
+/*
+ * A successor ends later; or its attributes do, where those of the old one
+ * end before it: they can be had anew while the proxy above them cannot.
+ */
+static int
+lasts_longer(const struct pil_identity *old, const struct pil_identity *new)
+{
+	if (new->not_after > old->not_after)
+		return 1;
+	return old->voms_not_after != 0 && new->voms_not_after != 0 &&
+	    good_until(new) > good_until(old);
+}
+
 /* What does not hold of the new one, as against the old? */
 static const char *
 compare(const struct pil_identity *old, const struct pil_identity *new)
@@ -64,7 +85,7 @@ compare(const struct pil_identity *old, const struct pil_identity *new)
 			return "an attribute that the old one does not have";
 	if ((old->flags & PIL_F_LIMITED) && !(new->flags & PIL_F_LIMITED))
 		return "not limited, as the old one is";
-	return new->not_after > old->not_after ? NULL :
+	return lasts_longer(old, new) ? NULL :
 	    "it does not end later than the old one";
 }
 
