@@ -1,7 +1,7 @@
 """The asyncio twin of `pilotage.transport`: the same TLS, login, deadlines and errors.
 
-The login itself runs in gRPC's own threads (its plug-ins always do), so the event loop never
-waits for it.
+The login goes over the channel itself. Reading the identity and signing are done in a thread, so the event loop never
+waits for them.
 """
 
 import asyncio
@@ -12,11 +12,14 @@ from typing import TypeVar
 import grpc
 import grpc.aio
 
+from pilotage.errors import PilotageError, refuse
 from pilotage.interceptors import CALL_SECONDS, STREAM_SECONDS, is_stale
-from pilotage.login import IdentitySource, Login
-from pilotage.transport import OPTIONS, make_login, mutual_credentials, parse_target, with_login
+from pilotage.login import LOGIN_SECONDS, LOST, Bearer, IdentitySource, Session
+from pilotage.reasons import Reason
+from pilotage.transport import OPTIONS, mutual_credentials, parse_target
 from pilotage.trust import ca_bundle
-from pilotage.wire_errors import error_from
+from pilotage.v1 import auth_pb2, auth_pb2_grpc
+from pilotage.wire_errors import LOGIN_FAILED, error_from
 from pilotage.x509.files import LocalIdentity
 
 __all__ = ["error_from", "open_channel", "open_mutual_channel"]
@@ -37,8 +40,10 @@ def open_channel(
     roots = grpc.ssl_channel_credentials(ca_bundle(ca_dir))
     if identity is None:
         return grpc.aio.secure_channel(place.address, roots, OPTIONS, interceptors=_interceptors(None))
-    login = make_login(place, roots, identity, audience)
-    return grpc.aio.secure_channel(place.address, with_login(roots, login), OPTIONS, interceptors=_interceptors(login))
+    login = AsyncLogin(Bearer(identity, host=place.host, audience=audience))
+    channel = grpc.aio.secure_channel(place.address, roots, OPTIONS, interceptors=_interceptors(login))
+    login.over(channel)
+    return channel
 
 
 def open_mutual_channel(target: str, *, ca_dir: Path, identity: LocalIdentity) -> grpc.aio.Channel:
@@ -47,18 +52,98 @@ def open_mutual_channel(target: str, *, ca_dir: Path, identity: LocalIdentity) -
     return grpc.aio.secure_channel(parse_target(target).address, credentials, OPTIONS, interceptors=_interceptors(None))
 
 
-def _interceptors(login: Login | None) -> list[grpc.aio.ClientInterceptor]:
+class AsyncLogin:
+    """Log a bearer in over the channel of its calls; whoever calls meanwhile waits for the same login."""
+
+    METHODS = ("/pilotage.v1.AuthService/BeginLogin", "/pilotage.v1.AuthService/Login")
+    """The calls that show no session, because they are the login."""
+
+    def __init__(self, bearer: Bearer) -> None:
+        self._bearer = bearer
+        self._lock = asyncio.Lock()
+
+    def over(self, channel: grpc.aio.Channel) -> None:
+        """Say over which channel to log in, before the first call."""
+        self._stub = auth_pb2_grpc.AuthServiceStub(channel)
+
+    async def session(self) -> Session:
+        """Return a session that will do for now, after a login if need be."""
+        async with self._lock:
+            return self._bearer.present or await self._log_in()
+
+    def forget(self, number: int) -> None:
+        """Drop a session that the server refused, unless a newer one has taken its place."""
+        self._bearer.forget(number)
+
+    async def _log_in(self) -> Session:
+        identity = await asyncio.to_thread(self._bearer.identity)
+        try:
+            return self._bearer.keep(await self._prove(identity))
+        except PilotageError as error:
+            if error.reason not in LOST:
+                raise
+            return self._bearer.keep(await self._prove(identity))
+
+    async def _prove(self, identity: LocalIdentity) -> auth_pb2.LoginResponse:
+        try:
+            begun = await self._stub.BeginLogin(auth_pb2.BeginLoginRequest(), timeout=LOGIN_SECONDS)
+            request = await asyncio.to_thread(self._bearer.request, identity, begun)
+            return await self._stub.Login(request, timeout=LOGIN_SECONDS)
+        except grpc.RpcError as error:
+            raise error_from(error) from None
+
+
+def _interceptors(login: AsyncLogin | None) -> list[grpc.aio.ClientInterceptor]:
     return [UnaryCalls(login), ResponseStreams(login), RequestStreams(login)]
 
 
-def _with_deadline(details: grpc.aio.ClientCallDetails, seconds: float) -> grpc.aio.ClientCallDetails:
-    return grpc.aio.ClientCallDetails(
-        method=details.method,
-        timeout=seconds if details.timeout is None else details.timeout,
-        metadata=details.metadata,
-        credentials=details.credentials,
-        wait_for_ready=details.wait_for_ready,
+async def _completed(
+    login: AsyncLogin | None, details: grpc.aio.ClientCallDetails, seconds: float
+) -> tuple[grpc.aio.ClientCallDetails, int]:
+    """Return a call's details with the deadline and the session filled in, and the session's number.
+
+    The deadline is that of the login and the call together. The channel is TLS whatever happens, so the session leaves
+    this process over nothing else.
+    """
+    left = seconds if details.timeout is None else details.timeout
+    metadata, number = details.metadata, 0
+    if login is not None and details.credentials is None and _name(details.method) not in AsyncLogin.METHODS:
+        end = asyncio.get_running_loop().time() + left
+        session = await _session(login, left)
+        left = max(end - asyncio.get_running_loop().time(), 0.0)
+        number = session.number
+        shown = ("authorization", f"Bearer {session.token.reveal_text()}")
+        metadata = grpc.aio.Metadata(*(metadata or ()), shown)
+    return (
+        grpc.aio.ClientCallDetails(
+            method=details.method,
+            timeout=left,
+            metadata=metadata,
+            credentials=details.credentials,
+            wait_for_ready=details.wait_for_ready,
+        ),
+        number,
     )
+
+
+async def _session(login: AsyncLogin, seconds: float) -> Session:
+    """Return the session to show; a login that fails is a failed call, as gRPC has it."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await login.session()
+    except PilotageError as error:
+        failure = error
+    except TimeoutError:
+        failure = refuse(Reason.DEADLINE_EXCEEDED)
+    except Exception as error:
+        # The caller is shown this text; a foreign error's own words could hold anything.
+        failure = refuse(Reason.INTERNAL, f"The login failed in this client ({type(error).__name__}).")
+    code = next(code for code in grpc.StatusCode if code.value[0] == failure.reason.row.code.value)
+    raise grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(), f"{LOGIN_FAILED}{failure}")
+
+
+def _name(method: str | bytes) -> str:
+    return method.decode() if isinstance(method, bytes) else method
 
 
 class _Failed:
@@ -74,7 +159,7 @@ class _Failed:
 class UnaryCalls(grpc.aio.UnaryUnaryClientInterceptor):
     """Calls with one request and one response."""
 
-    def __init__(self, login: Login | None) -> None:
+    def __init__(self, login: AsyncLogin | None) -> None:
         self._login = login
 
     async def intercept_unary_unary(
@@ -86,22 +171,21 @@ class UnaryCalls(grpc.aio.UnaryUnaryClientInterceptor):
         request: Request,
     ) -> Response | grpc.aio.UnaryUnaryCall[Request, Response]:
         """Call, and once more with a fresh session if this one was refused."""
-        details = _with_deadline(client_call_details, CALL_SECONDS)
+        details, number = await _completed(self._login, client_call_details, CALL_SECONDS)
         call = await continuation(details, request)
-        if self._login is None:
+        if self._login is None or number == 0 or await call.code() is not grpc.StatusCode.UNAUTHENTICATED:
             return call
-        if await call.code() is grpc.StatusCode.UNAUTHENTICATED:
-            number = self._login.number
-            if is_stale(_Failed(await call.trailing_metadata())):
-                self._login.forget(number)
-                return await continuation(details, request)
-        return call
+        if not is_stale(_Failed(await call.trailing_metadata())):
+            return call
+        self._login.forget(number)
+        details, _ = await _completed(self._login, client_call_details, CALL_SECONDS)
+        return await continuation(details, request)
 
 
 class ResponseStreams(grpc.aio.UnaryStreamClientInterceptor):
     """Calls that answer with a stream."""
 
-    def __init__(self, login: Login | None) -> None:
+    def __init__(self, login: AsyncLogin | None) -> None:
         self._login = login
 
     async def intercept_unary_stream(
@@ -113,15 +197,16 @@ class ResponseStreams(grpc.aio.UnaryStreamClientInterceptor):
         request: Request,
     ) -> AsyncIterator[Response] | grpc.aio.UnaryStreamCall[Request, Response]:
         """Call; a refused session is dropped when the call ends."""
-        call = await continuation(_with_deadline(client_call_details, STREAM_SECONDS), request)
-        _watch(self._login, call)
+        details, number = await _completed(self._login, client_call_details, STREAM_SECONDS)
+        call = await continuation(details, request)
+        _watch(self._login, number, call)
         return call
 
 
 class RequestStreams(grpc.aio.StreamUnaryClientInterceptor):
     """Calls whose request is a stream."""
 
-    def __init__(self, login: Login | None) -> None:
+    def __init__(self, login: AsyncLogin | None) -> None:
         self._login = login
 
     async def intercept_stream_unary(
@@ -134,8 +219,9 @@ class RequestStreams(grpc.aio.StreamUnaryClientInterceptor):
         request_iterator: AsyncIterable[Request] | Iterable[Request],
     ) -> Response | grpc.aio.StreamUnaryCall[Request, Response]:
         """Call; a refused session is dropped when the call ends."""
-        call = await continuation(_with_deadline(client_call_details, STREAM_SECONDS), request_iterator)
-        _watch(self._login, call)
+        details, number = await _completed(self._login, client_call_details, STREAM_SECONDS)
+        call = await continuation(details, request_iterator)
+        _watch(self._login, number, call)
         return call
 
 
@@ -143,14 +229,14 @@ _watchers: set[asyncio.Task[None]] = set()
 """Keeps the small tasks below alive until they are done."""
 
 
-def _watch(login: Login | None, call: grpc.aio.Call) -> None:
-    if login is None:
+def _watch(login: AsyncLogin | None, number: int, call: grpc.aio.Call) -> None:
+    if login is None or number == 0:
         return
     known = login
 
     async def look() -> None:
         if await call.code() is grpc.StatusCode.UNAUTHENTICATED and is_stale(_Failed(await call.trailing_metadata())):
-            known.forget(known.number)
+            known.forget(number)
 
     def over(_: object) -> None:
         task = asyncio.get_running_loop().create_task(look())

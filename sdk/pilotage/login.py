@@ -32,6 +32,8 @@ LONGEST_SESSION_SECONDS = 3600.0
 SHORTEST_CACHE_SECONDS = 20.0
 REFRESH_AFTER = 0.8
 """The part of a session's life after which the next call logs in anew."""
+LOST = (Reason.CHALLENGE_INVALID, Reason.CHALLENGE_EXPIRED, Reason.CHALLENGE_USED)
+"""Refusals after which a login is begun anew, once: the server was started anew since it was begun, perhaps."""
 
 IdentitySource = LocalIdentity | Callable[[], LocalIdentity]
 """An identity, or what loads the present one: a pilot's proxy is renewed on disk while it runs."""
@@ -88,10 +90,9 @@ class Session(msgspec.Struct, frozen=True):
     number: int
 
 
-class Login:
-    """Keep one session of one identity at one server; safe for any number of threads.
+class Bearer:
+    """An identity at one server, and the session that it has there.
 
-    `open_plain` gives the channel over which the login itself goes: TLS, and calls on it show no session.
     What is signed names its audience, and that must be the server this client meant to call: else any
     server it ever logs in to could pass another's challenge on and be this caller there. `audience`
     overrides the rule that the audience names `host`.
@@ -100,7 +101,6 @@ class Login:
     def __init__(
         self,
         identity: IdentitySource,
-        open_plain: Callable[[], grpc.Channel],
         *,
         host: str,
         audience: str | None = None,
@@ -108,63 +108,44 @@ class Login:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._identity = identity
-        self._open_plain = open_plain
         self._host = host
         self._audience = audience
         self._wall_clock = wall_clock
         self._clock = clock
-        self._lock = threading.Lock()
         self._session: Session | None = None
-        self._channel: grpc.Channel | None = None
         self._count = 0
 
     @property
-    def number(self) -> int:
-        """Return the number of the newest session; 0 before the first."""
-        return self._count
-
-    def token(self) -> Secret:
-        """Return a session token that will do for now, after a login if need be."""
-        with self._lock:
-            if self._session is None or self._clock() >= self._session.use_until:
-                self._session = self._log_in()
-            return self._session.token
+    def present(self) -> Session | None:
+        """Return the session that will do for now, if there is one."""
+        return self._session if self._session is not None and self._clock() < self._session.use_until else None
 
     def forget(self, number: int) -> None:
         """Drop a session that the server refused, unless a newer one has taken its place."""
-        with self._lock:
-            if self._session is not None and self._session.number <= number:
-                self._session = None
-
-    def close(self) -> None:
-        """Drop the session and close the login's own channel."""
-        with self._lock:
+        if self._session is not None and self._session.number <= number:
             self._session = None
-            if self._channel is not None:
-                self._channel.close()
-                self._channel = None
 
-    def _log_in(self) -> Session:
-        identity = self._identity if isinstance(self._identity, LocalIdentity) else self._identity()
-        if self._channel is None:
-            self._channel = self._open_plain()
-        stub = auth_pb2_grpc.AuthServiceStub(self._channel)
-        try:
-            begun = stub.BeginLogin(auth_pb2.BeginLoginRequest(), timeout=LOGIN_SECONDS)
-            check_audience(begun.audience, self._host, self._audience)
-            signature, algorithm = sign_challenge(identity.key, begun.audience, begun.challenge)
-            request = auth_pb2.LoginRequest(
-                chain=identity.chain_der, challenge=begun.challenge, signature=signature, algorithm=algorithm
-            )
-            answer = stub.Login(request, timeout=LOGIN_SECONDS)
-        except grpc.RpcError as error:
-            raise error_from(error) from None
+    def identity(self) -> LocalIdentity:
+        """Return the identity as it is now."""
+        return self._identity if isinstance(self._identity, LocalIdentity) else self._identity()
+
+    def request(self, identity: LocalIdentity, begun: auth_pb2.BeginLoginResponse) -> auth_pb2.LoginRequest:
+        """Sign a challenge; raise AUDIENCE_MISMATCH for one of another server than was called."""
+        check_audience(begun.audience, self._host, self._audience)
+        signature, algorithm = sign_challenge(identity.key, begun.audience, begun.challenge)
+        return auth_pb2.LoginRequest(
+            chain=identity.chain_der, challenge=begun.challenge, signature=signature, algorithm=algorithm
+        )
+
+    def keep(self, answer: auth_pb2.LoginResponse) -> Session:
+        """Keep the session that a login gave."""
         self._count += 1
-        return Session(
+        self._session = Session(
             token=Secret(answer.session_token),
             use_until=self._clock() + self._cache_seconds(answer.expire_time.ToDatetime(datetime.UTC)),
             number=self._count,
         )
+        return self._session
 
     def _cache_seconds(self, expire_time: datetime.datetime) -> float:
         """Return for how long to use a session.
@@ -174,6 +155,49 @@ class Login:
         """
         left = expire_time.timestamp() - self._wall_clock()
         return max(SHORTEST_CACHE_SECONDS, min(left, LONGEST_SESSION_SECONDS) * REFRESH_AFTER)
+
+
+class Login:
+    """Log a bearer in over a channel whose calls show no session; safe for any number of threads."""
+
+    def __init__(self, bearer: Bearer, plain: grpc.Channel) -> None:
+        self._bearer = bearer
+        self._stub = auth_pb2_grpc.AuthServiceStub(plain)
+        self._lock = threading.Lock()
+        self._number = 0
+
+    @property
+    def number(self) -> int:
+        """Return the number of the newest session; 0 before the first."""
+        return self._number
+
+    def token(self) -> Secret:
+        """Return a session token that will do for now, after a login if need be."""
+        with self._lock:
+            session = self._bearer.present or self._log_in()
+            self._number = session.number
+            return session.token
+
+    def forget(self, number: int) -> None:
+        """Drop a session that the server refused, unless a newer one has taken its place."""
+        with self._lock:
+            self._bearer.forget(number)
+
+    def _log_in(self) -> Session:
+        identity = self._bearer.identity()
+        try:
+            return self._bearer.keep(self._prove(identity))
+        except PilotageError as error:
+            if error.reason not in LOST:
+                raise
+            return self._bearer.keep(self._prove(identity))
+
+    def _prove(self, identity: LocalIdentity) -> auth_pb2.LoginResponse:
+        try:
+            begun = self._stub.BeginLogin(auth_pb2.BeginLoginRequest(), timeout=LOGIN_SECONDS)
+            return self._stub.Login(self._bearer.request(identity, begun), timeout=LOGIN_SECONDS)
+        except grpc.RpcError as error:
+            raise error_from(error) from None
 
 
 class LoginPlugin(grpc.AuthMetadataPlugin):

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import serialization
 
 from pilotage.errors import refuse
 from pilotage.interceptors import with_deadlines
-from pilotage.login import IdentitySource, Login, LoginPlugin
+from pilotage.login import Bearer, IdentitySource, Login
 from pilotage.reasons import Reason
 from pilotage.trust import ca_bundle
 from pilotage.wire_errors import error_from
@@ -80,7 +80,7 @@ def open_channel(
         return with_deadlines(grpc.secure_channel(place.address, roots, OPTIONS), None)
     channel = grpc.secure_channel(place.address, roots, OPTIONS)
     # The login goes over the channel itself: a second one would be a second TLS handshake.
-    login = Login(identity, lambda: channel, host=place.host, audience=audience)
+    login = Login(Bearer(identity, host=place.host, audience=audience), channel)
     return with_deadlines(channel, login)
 
 
@@ -97,15 +97,3 @@ def mutual_credentials(ca_dir: Path, identity: LocalIdentity) -> grpc.ChannelCre
     chain = b"".join(certificate.public_bytes(pem) for certificate in identity.chain)
     key = identity.key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     return grpc.ssl_channel_credentials(ca_bundle(ca_dir), key, chain)
-
-
-def make_login(place: Target, roots: grpc.ChannelCredentials, identity: IdentitySource, audience: str | None) -> Login:
-    """Return the login of an identity at a server, over a plain TLS channel of its own."""
-    return Login(
-        identity, lambda: grpc.secure_channel(place.address, roots, OPTIONS), host=place.host, audience=audience
-    )
-
-
-def with_login(roots: grpc.ChannelCredentials, login: Login) -> grpc.ChannelCredentials:
-    """Return TLS credentials that add the session token to each call."""
-    return grpc.composite_channel_credentials(roots, grpc.metadata_call_credentials(LoginPlugin(login)))

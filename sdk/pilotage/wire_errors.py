@@ -31,7 +31,9 @@ _BY_CODE = {
 }
 _NO_ADDRESS = re.compile(r"address lookup failed for (\S+): ")
 _LAST = re.compile(r"failed to connect to all addresses; last error: \w+: (?:ipv[46]:)?(.+)", re.DOTALL)
-_PLUGIN = re.compile(r"plugin failed with error: ([A-Z0-9_]+): (.*)", re.DOTALL)
+LOGIN_FAILED = "login failed with error: "
+"""What stands before the reason when a call was not made because its login failed; gRPC's plug-ins say it likewise."""
+_LOGIN = re.compile(r"(?:login|plugin) failed with error: ([A-Z0-9_]+): (.*)", re.DOTALL)
 
 
 @contextlib.contextmanager
@@ -50,7 +52,7 @@ def error_from(error: grpc.RpcError) -> PilotageError:
     reason = reason_of(error)
     if reason is not None:
         return refuse(reason, details)
-    if (ours := _PLUGIN.search(details)) and ours[1] in Reason.__members__:
+    if (ours := _LOGIN.search(details)) and ours[1] in Reason.__members__:
         return refuse(Reason[ours[1]], ours[2])
     reason = _BY_CODE.get(code, Reason.INTERNAL)
     if reason is Reason.UNAVAILABLE:

@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import Coroutine
+import time
+from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -15,6 +17,7 @@ from pilotage.x509.pool import KeyPool
 from pilotage_server import config as configuration
 from pilotage_server import keys as key_files
 from pilotage_server import metrics
+from pilotage_server.auth.challenge import Challenges
 from pilotage_server.auth.login import LoginDesk
 from pilotage_server.auth.mutual import Peers
 from pilotage_server.auth.presence import Presence
@@ -55,7 +58,6 @@ from pilotage_server.rpc.job_service import JobServicer
 from pilotage_server.rpc.pilot_service import PilotServicer
 from pilotage_server.rpc.server import RpcServer, Servicers, service_names
 from pilotage_server.rpc.tls import Certificates
-from pilotage_server.store import logins
 from pilotage_server.store.database import Database
 from pilotage_server.verifier import Verifier
 
@@ -86,12 +88,22 @@ def prepare_state(config: Config) -> list[str]:
         return [*made, "a key in the token"] if services.make_first(utc_now()) else made
 
 
+def _discard_keys(folder: Path) -> None:
+    """Destroy keys that only earlier releases used; a folder that is not to be written to keeps them."""
+    try:
+        if gone := key_files.destroy_unused(folder):
+            log.info("keys of an earlier release destroyed", names=gone)
+    except OSError as error:
+        log.warning("keys of an earlier release stay; nothing uses them", why=str(error))
+
+
 class App:
     """A server that was put together; `start` it, then `close` it."""
 
-    def __init__(self, config: Config, clock: Clock = utc_now) -> None:
+    def __init__(self, config: Config, clock: Clock = utc_now, steady: Callable[[], float] = time.monotonic) -> None:
         self.config = config
         self.clock = clock
+        self.challenges = Challenges(steady)
         self.stopping = asyncio.Event()
         """Set when the server should stop: by a signal, or because a part of it failed."""
         self.failed = False
@@ -117,6 +129,7 @@ class App:
         undo.callback(ring.close)
         self._databases = {kind: Database.open(state / name, kind) for kind, name in DATABASES.items()}
         jobs, credentials = self._databases["jobs"], self._databases["credentials"]
+        _discard_keys(state / "keys")
         self._verifier = Verifier(config.server.ca_dir, config.server.voms_dir, clock)
         undo.callback(self._verifier.close)
         self._pool = KeyPool(KeyKind.RSA_2048, config.credentials.key_pool, begin=work_anywhere)
@@ -184,7 +197,7 @@ class App:
                 max_lifetime,
             )
             undo.callback(self._gateway.close)
-        desk = LoginDesk(ring.challenges, ring.sessions, self._verifier, credentials, audience, clock)
+        desk = LoginDesk(self.challenges, ring.sessions, self._verifier, audience, clock)
         self._health = Health(self._databases, service_names())
         servicers = Servicers(
             auth=AuthServicer(desk, policy),
@@ -305,8 +318,6 @@ class App:
         if await self._reload():
             self._begin_rewrapping()
             self._ring.forget_retired()
-        now = self.clock()
-        await self._databases["credentials"].write(lambda connection: logins.prune_challenges(connection, now))
         await self._keeper.prune()
         await self._bans.prune()
         await self._links.prune()

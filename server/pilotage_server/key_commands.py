@@ -69,7 +69,7 @@ def list_keys(config: Config, _: argparse.Namespace) -> int:
     if wrapped:
         count = sum(wrapped.values())
         print(f"{count} retrieval keys are wrapped in the older form, which names no key, or with none of these")
-    for kind in ("token", "session", "challenge"):
+    for kind in ("token", "session"):
         for path in _present_and_old(folder, kind):
             key_files.read_key(path)
             print(path.name)

@@ -5,7 +5,6 @@ import asyncio
 import structlog
 
 from pilotage_server import keys as key_files
-from pilotage_server.auth.challenge import Challenges
 from pilotage_server.auth.sessions import Sessions
 from pilotage_server.clock import Clock
 from pilotage_server.config import Config
@@ -41,7 +40,6 @@ class KeyRing:
         self.sealer = Sealer(self._sealing[0], self._sealing[1:])
         self.tokens = keys.token_keys()
         self.sessions = Sessions(keys.session, config.server.audience, keys.old_sessions)
-        self.challenges = Challenges(keys.challenge, config.server.audience, keys.old_challenges)
         self.wrapping = KeyWrap(keys.wrap, [old.key for old in keys.old_wraps])
 
     def _load(self) -> key_files.Keys:
@@ -52,7 +50,7 @@ class KeyRing:
         self._services.close()
 
     def ids(self) -> dict[str, str]:
-        """Name the keys in use, for the audit; a challenge's MAC key is too short-lived to be told of."""
+        """Name the keys in use, for the audit."""
         return {
             "service": self._sealing[0].key_id.hex(),
             "signing": public_id(self._keys.token.public_key()),
@@ -82,7 +80,6 @@ class KeyRing:
         self.sealer.replace(sealing[0], sealing[1:])
         self.tokens.replace(keys.token, keys.old_tokens)
         self.sessions.replace(keys.session, keys.old_sessions)
-        self.challenges.replace(keys.challenge, keys.old_challenges)
         self.wrapping.replace(keys.wrap, [old.key for old in keys.old_wraps])
         self._keys, self._seen, self._sealing = keys, found, sealing
         return True

@@ -23,32 +23,25 @@ from pilotage.secret import Secret
 from pilotage_server.tokens import RetiredKey, TokenKeys
 
 KEY_BYTES = 32
-NAMES = ("session.key", "challenge.key", "token.key", "wrap.key", "service.key")
+NAMES = ("session.key", "token.key", "wrap.key", "service.key")
 SERVICE = "service.key"
 OLD_SERVICE_KEYS = "service-*.key"
 OLD_TOKEN_KEYS = "token-*.key"
 OLD_SESSION_KEYS = "session-*.key"
-OLD_CHALLENGE_KEYS = "challenge-*.key"
 OLD_WRAP_KEYS = "wrap-*.key"
-ROTATED = ("service", "token", "session", "challenge", "wrap")
+ROTATED = ("service", "token", "session", "wrap")
+UNUSED = ("challenge.key", "challenge-*.key")
+"""Keys of earlier releases that nothing uses any more."""
 STAMP = "%Y%m%dT%H%M%S.%fZ"
 """How the time at which a key was retired stands in its name."""
 TAKE_UP = datetime.timedelta(minutes=2)
 """Within this time a server that runs signs with a new key: it looks once a minute. Until then the old one was good."""
 KEEP = {
     OLD_TOKEN_KEYS: datetime.timedelta(hours=1),
-    OLD_CHALLENGE_KEYS: datetime.timedelta(hours=1),
     OLD_SESSION_KEYS: datetime.timedelta(hours=2),
 }
 """How long retired keys that signed are kept: longer than anything that they signed lives."""
 KEEP_PARTIAL_SECONDS = 3600.0
-
-
-class RetiredSecret(msgspec.Struct, frozen=True):
-    """A key that MACs no more; what it did until it was retired is good to its end."""
-
-    key: Secret
-    retire_time: datetime.datetime
 
 
 class OldWrap(msgspec.Struct, frozen=True):
@@ -61,22 +54,20 @@ class OldWrap(msgspec.Struct, frozen=True):
 class Keys(msgspec.Struct, frozen=True):
     """All keys of one server.
 
-    `session` signs session tokens and `token` credential tokens (Ed25519 seeds); `challenge` MACs login
-    challenges; `wrap` wraps retrieval keys in the jobs database; `service` seals credentials, unless a PKCS#11 token
-    does, and the `old_services` (files `service-<anything>.key`) still open what they sealed. The `old_tokens`,
-    `old_sessions` and `old_challenges` (files `token-<time>.key`, ...) still verify what they signed before they were
-    retired, and `old_wraps` unwrap until all is wrapped anew.
+    `session` signs session tokens and `token` credential tokens (Ed25519 seeds); `wrap` wraps retrieval keys in the
+    jobs database; `service` seals credentials, unless a PKCS#11 token does, and the `old_services` (files
+    `service-<anything>.key`) still open what they sealed. The `old_tokens` and `old_sessions` (files
+    `token-<time>.key`, ...) still verify what they signed before they were retired, and `old_wraps` unwrap until all
+    is wrapped anew.
     """
 
     session: Ed25519PrivateKey
-    challenge: Secret
     token: Ed25519PrivateKey
     wrap: Secret
     service: Secret | None
     old_services: tuple[Secret, ...]
     old_tokens: tuple[RetiredKey, ...] = ()
     old_sessions: tuple[RetiredKey, ...] = ()
-    old_challenges: tuple[RetiredSecret, ...] = ()
     old_wraps: tuple[OldWrap, ...] = ()
 
     def __repr__(self) -> str:
@@ -99,21 +90,17 @@ def load(directory: Path, *, service: bool = True) -> Keys:
     Without `service`, the service key is in a PKCS#11 token; one in a file still opens what it sealed. A rotation may
     go on meanwhile: the present keys are read before the old ones, so no key is missed.
     """
-    session, challenge, token, wrap = (read_key(directory / name) for name in NAMES if name != SERVICE)
+    session, token, wrap = (read_key(directory / name) for name in NAMES if name != SERVICE)
     file = directory / SERVICE
     present = read_key(file) if service or file.exists() else None
     return Keys(
         session=Ed25519PrivateKey.from_private_bytes(session.reveal()),
-        challenge=challenge,
         token=Ed25519PrivateKey.from_private_bytes(token.reveal()),
         wrap=wrap,
         service=present,
         old_services=tuple(key for _, key in _old(directory, OLD_SERVICE_KEYS)),
         old_tokens=tuple(_retired(path, key) for path, key in _old(directory, OLD_TOKEN_KEYS)),
         old_sessions=tuple(_retired(path, key) for path, key in _old(directory, OLD_SESSION_KEYS)),
-        old_challenges=tuple(
-            RetiredSecret(key, _good_until(path)) for path, key in _old(directory, OLD_CHALLENGE_KEYS)
-        ),
         old_wraps=tuple(OldWrap(path.name, key) for path, key in _old(directory, OLD_WRAP_KEYS)),
     )
 
@@ -161,7 +148,6 @@ def retire_late(directory: Path, used: Keys, now: datetime.datetime) -> bool:
     signing = {
         "token": used.token.private_bytes_raw(),
         "session": used.session.private_bytes_raw(),
-        "challenge": used.challenge.reveal(),
     }
     late = [
         (path, directory / _old_name(kind, now))
@@ -205,6 +191,14 @@ def destroy(path: Path) -> None:
             return
         sync(path.parent)
         _wipe(doomed)
+
+
+def destroy_unused(directory: Path) -> list[str]:
+    """Destroy the keys that an earlier release left and nothing uses; return their names."""
+    gone = [path for pattern in UNUSED for path in sorted(directory.glob(pattern))]
+    for path in gone:
+        destroy(path)
+    return [path.name for path in gone]
 
 
 def _wipe(path: Path) -> None:

@@ -12,8 +12,6 @@ from pathlib import Path
 import pytest
 from toygrid import Identity, ToyGrid
 
-from pilotage.login import sign_challenge
-from pilotage.reasons import Reason
 from pilotage.transport import open_channel
 from pilotage.v1 import auth_pb2, job_pb2, pilot_pb2
 from pilotage.x509.files import load_identity
@@ -23,7 +21,6 @@ from pilotage_server.commands import main
 from support.doomed_server import ROTATION_STEPS
 from support.dying_server import DyingServer
 from support.journey import Delegated, acquire, delegate, register, retrieve_request, submit
-from support.refusals import reason
 from support.server_rig import Client, Rig
 
 EC = KeyKind.EC_P256
@@ -158,9 +155,9 @@ def test_a_session_outlives_the_rotation_of_its_key_and_not_its_hour(rig: Rig, o
 def test_keys_that_a_server_takes_up_late_refuse_nothing_that_it_signed_until_then(
     rig: Rig, owner: Client, pilot: Client, alice_proxy: Path, pilot_proxy: Path, restarted: bool
 ) -> None:
-    identity, stranger = load_identity(alice_proxy), rig.client(None)
+    identity = load_identity(alice_proxy)
     present = rig.state / "keys" / "token.key"
-    assert main(["keys", "rotate", "token", "session", "challenge", "--config", str(rig.config_path)]) == 0
+    assert main(["keys", "rotate", "token", "session", "--config", str(rig.config_path)]) == 0
     present.chmod(0o644)
     for _ in range(3):
         rig.clock.turn(3600)
@@ -168,20 +165,14 @@ def test_keys_that_a_server_takes_up_late_refuse_nothing_that_it_signed_until_th
     assert rig.log_text.count("new keys are not used") == 3
     submit(owner, delegate(owner, identity, kind=EC))
     lease = acquire(pilot, register(pilot))
-    begun = stranger.auth.BeginLogin(auth_pb2.BeginLoginRequest())
-    signature, algorithm = sign_challenge(identity.key, begun.audience, begun.challenge)
-    login = auth_pb2.LoginRequest(
-        chain=identity.chain_der, challenge=begun.challenge, signature=signature, algorithm=algorithm
-    )
     present.chmod(0o600)
     rig.call(lambda app: app.prune())
     assert '"keys taken up"' in rig.log_text
     if restarted:
         rig.restart()
-        pilot, stranger = rig.client(pilot_proxy), rig.client(None)
+        pilot = rig.client(pilot_proxy)
     else:
         owner.auth.WhoAmI(auth_pb2.WhoAmIRequest())
-    assert stranger.auth.Login(login).session_token
     pilot.credentials.RetrieveCredential(retrieve_request(lease))
     assert set(answers(rig)) == {"OK"}
     rig.clock.turn(2 * 3600 + 60)
@@ -199,25 +190,6 @@ def test_an_old_session_key_that_is_removed_ends_its_sessions_at_once(rig: Rig, 
     owner.auth.WhoAmI(auth_pb2.WhoAmIRequest())
     assert answers(rig).count("SESSION_INVALID") == 1
     assert rig.log_text.count('"session opened"') == logins + 1
-
-
-@pytest.mark.parametrize(("seconds", "expected"), [(100, None), (121, Reason.CHALLENGE_EXPIRED)])
-def test_a_challenge_outlives_the_rotation_of_its_key_and_not_its_two_minutes(
-    rig: Rig, alice_proxy: Path, seconds: float, expected: Reason | None
-) -> None:
-    identity, stranger = load_identity(alice_proxy), rig.client(None)
-    begun = stranger.auth.BeginLogin(auth_pb2.BeginLoginRequest())
-    rotate(rig, "challenge")
-    rig.clock.turn(seconds)
-    signature, algorithm = sign_challenge(identity.key, begun.audience, begun.challenge)
-    request = auth_pb2.LoginRequest(
-        chain=identity.chain_der, challenge=begun.challenge, signature=signature, algorithm=algorithm
-    )
-    if expected is None:
-        assert stranger.auth.Login(request).session_token
-        assert reason(stranger.auth.Login, request) is Reason.CHALLENGE_USED
-    else:
-        assert reason(stranger.auth.Login, request) is expected
 
 
 def test_jobs_that_waited_through_a_rotation_run_with_keys_wrapped_anew(
@@ -308,17 +280,9 @@ def test_a_server_that_is_killed_after_a_rotation_refuses_nothing_afterwards(
         submit(owner, delegated)
     with open_channel(server.target, ca_dir=server.grid.ca_dir, identity=load_identity(pilot_proxy)) as channel:
         lease = acquire(Client(channel), register(Client(channel)))
-    with open_channel(server.target, ca_dir=server.grid.ca_dir, identity=None) as channel:
-        begun = Client(channel).auth.BeginLogin(auth_pb2.BeginLoginRequest())
     assert server.command("keys", "rotate").returncode == 0
     server.stop(signal.SIGKILL)
     server.start()
-    signature, algorithm = sign_challenge(identity.key, begun.audience, begun.challenge)
-    login = auth_pb2.LoginRequest(
-        chain=identity.chain_der, challenge=begun.challenge, signature=signature, algorithm=algorithm
-    )
-    with open_channel(server.target, ca_dir=server.grid.ca_dir, identity=None) as channel:
-        assert Client(channel).auth.Login(login).session_token
     with open_channel(server.target, ca_dir=server.grid.ca_dir, identity=load_identity(pilot_proxy)) as channel:
         Client(channel).credentials.RetrieveCredential(retrieve_request(lease))
     run_all(server, pilot_proxy, delegated, 1)

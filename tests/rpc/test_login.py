@@ -11,13 +11,13 @@ from toygrid import Identity, ToyGrid
 
 from pilotage.login import sign_challenge
 from pilotage.reasons import Reason
-from pilotage.secret import Secret
+from pilotage.transport import open_channel
 from pilotage.v1 import auth_pb2, credential_pb2, job_pb2, pilot_pb2
 from pilotage.x509.files import LocalIdentity, load_identity
 from pilotage.x509.keys import KeyKind, make_key
-from pilotage_server.auth.challenge import Challenges
 from pilotage_server.auth.presence import MARGIN
 from support.refusals import reason
+from support.server_process import ServerProcess
 from support.server_rig import AUDIENCE, OWNER_ROLE, Client, Rig, local_identity
 
 LIST = credential_pb2.ListCredentialsRequest()
@@ -87,12 +87,14 @@ def test_a_used_challenge_is_refused(stranger: Client, alice_identity: LocalIden
     assert reason(stranger.auth.Login, request) is Reason.CHALLENGE_USED
 
 
-def test_a_used_challenge_is_refused_after_a_restart(rig: Rig, alice_identity: LocalIdentity) -> None:
+def test_no_challenge_used_or_not_is_good_after_a_restart(rig: Rig, alice_identity: LocalIdentity) -> None:
     stranger = rig.client(None)
-    request = login_request(stranger, alice_identity)
-    stranger.auth.Login(request)
+    used, unused = (login_request(stranger, alice_identity) for _ in range(2))
+    stranger.auth.Login(used)
     rig.restart()
-    assert reason(rig.client(None).auth.Login, request) is Reason.CHALLENGE_USED
+    stranger = rig.client(None)
+    for request in (used, unused):
+        assert reason(stranger.auth.Login, request) is Reason.CHALLENGE_INVALID
 
 
 def test_a_challenge_can_be_used_once_by_many_at_the_same_time(stranger: Client, alice_identity: LocalIdentity) -> None:
@@ -117,30 +119,55 @@ def test_an_altered_challenge_is_refused(stranger: Client, alice_identity: Local
     assert reason(stranger.auth.Login, request) is Reason.CHALLENGE_INVALID
 
 
-def test_a_challenge_of_another_server_is_refused(rig: Rig, stranger: Client, alice_identity: LocalIdentity) -> None:
-    request = login_request(stranger, alice_identity)
-    request.challenge, _ = Challenges(Secret(b"another server's key, 32 bytes!!"), AUDIENCE).make(rig.clock())
-    request.signature, _ = sign_challenge(alice_identity.key, AUDIENCE, request.challenge)
+def test_a_challenge_of_another_server_of_the_same_name_is_refused(
+    stranger: Client, alice_identity: LocalIdentity, grid: ToyGrid, host: Identity, tmp_path: Path
+) -> None:
+    (tmp_path / "other").mkdir()
+    other = ServerProcess(grid, tmp_path / "other", host)
+    try:
+        other.start()
+        with open_channel(other.target, ca_dir=grid.ca_dir, identity=None) as channel:
+            request = login_request(Client(channel), alice_identity)
+    finally:
+        other.close()
     assert reason(stranger.auth.Login, request) is Reason.CHALLENGE_INVALID
 
 
-def test_old_challenges_are_forgotten(rig: Rig, stranger: Client, alice_identity: LocalIdentity) -> None:
+@pytest.mark.parametrize("seconds", [-3600, 3600])
+def test_a_login_does_not_mind_that_somebody_sets_the_clock_meanwhile(
+    rig: Rig, stranger: Client, alice_identity: LocalIdentity, seconds: int
+) -> None:
+    rig.clock.turn(7200)
+    used, unused = (login_request(stranger, alice_identity) for _ in range(2))
+    stranger.auth.Login(used)
+    rig.clock.put(seconds)
+    assert reason(stranger.auth.Login, used) is Reason.CHALLENGE_USED
+    stranger.auth.Login(unused)
+    rig.clock.put(-seconds)
+    for request in (used, unused):
+        assert reason(stranger.auth.Login, request) is Reason.CHALLENGE_USED
+
+
+def test_a_challenge_says_when_it_ends(rig: Rig, stranger: Client) -> None:
+    begun = stranger.auth.BeginLogin(auth_pb2.BeginLoginRequest())
+    assert 118 <= begun.expire_time.seconds - rig.clock().timestamp() <= 120
+
+
+def test_a_login_with_nothing_left_to_remember_challenges_in_is_refused_and_can_be_tried_again(
+    rig: Rig, stranger: Client, alice_identity: LocalIdentity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pilotage_server.auth.challenge.MOST_USED", 1)
     stranger.auth.Login(login_request(stranger, alice_identity))
-    count = "SELECT count(*) FROM used_challenges"
+    assert reason(stranger.auth.Login, login_request(stranger, alice_identity)) is Reason.RATE_LIMITED
+    rig.clock.turn(121)
+    stranger.auth.Login(login_request(stranger, alice_identity))
 
-    def used() -> int:
-        async def ask(app: object) -> int:
-            database = rig.app._databases["credentials"] if rig.app else None
-            assert database is not None
-            return int(await database.read(lambda connection: connection.execute(count).fetchone()[0]))
 
-        return rig.call(ask)
-
-    rig.call(lambda app: app.prune())
-    assert used() == 1
-    rig.clock.turn(200)
-    rig.call(lambda app: app.prune())
-    assert used() == 0
+def test_an_unused_challenge_costs_the_server_nothing(rig: Rig, stranger: Client) -> None:
+    for _ in range(10):
+        stranger.auth.BeginLogin(auth_pb2.BeginLoginRequest())
+    assert rig.app is not None
+    assert len(rig.app.challenges) == 0
 
 
 # signatures
@@ -284,16 +311,13 @@ def test_a_bad_token_is_refused_even_where_none_is_needed(stranger: Client) -> N
     assert reason(call, auth_pb2.BeginLoginRequest()) is Reason.SESSION_INVALID
 
 
-def test_sessions_and_challenges_outlive_the_server_process(rig: Rig, alice_identity: LocalIdentity) -> None:
+def test_sessions_outlive_the_server_process(rig: Rig, alice_identity: LocalIdentity) -> None:
     # Longer after the last change of the authorities' files than a session can have been proven before it was opened.
     rig.clock.turn(MARGIN.total_seconds() * 2)
     stranger = rig.client(None)
     token = stranger.auth.Login(login_request(stranger, alice_identity)).session_token
-    unused = login_request(stranger, alice_identity)
     rig.restart()
-    stranger = rig.client(None)
-    stranger.credentials.ListCredentials(LIST, metadata=bearer(token))
-    stranger.auth.Login(unused)
+    rig.client(None).credentials.ListCredentials(LIST, metadata=bearer(token))
 
 
 def test_nothing_secret_is_logged(rig: Rig, stranger: Client, alice_identity: LocalIdentity) -> None:

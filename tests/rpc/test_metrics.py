@@ -21,6 +21,7 @@ from pilotage.v1 import auth_pb2, credential_pb2, job_pb2, pilot_pb2
 from pilotage.x509.files import LocalIdentity, load_identity
 from pilotage.x509.keys import KeyKind
 from pilotage_server import exposition
+from pilotage_server.auth.challenge import SIZE
 from pilotage_server.exposition import MOST_CONNECTIONS
 from support.journey import acquire, delegate, register, retrieve_request, submit
 from support.refusals import reason
@@ -215,7 +216,7 @@ def test_logins_that_are_refused_are_counted_by_reason(scrape: Callable[[], Scra
     before = scrape()
     stranger, algorithm = rig.client(None), auth_pb2.SIGNATURE_ALGORITHM_ECDSA_SHA256
     assert (
-        reason(stranger.auth.Login, auth_pb2.LoginRequest(challenge=os.urandom(89), algorithm=algorithm))
+        reason(stranger.auth.Login, auth_pb2.LoginRequest(challenge=os.urandom(SIZE), algorithm=algorithm))
         is Reason.CHALLENGE_INVALID
     )
     labels = {"outcome": "refused", "reason": "CHALLENGE_INVALID"}
@@ -290,7 +291,7 @@ def test_a_scrape_tells_how_old_keys_and_revocation_lists_are(
 ) -> None:
     seen = scrape()
     now = datetime.datetime.now(datetime.UTC).timestamp()
-    for key in ("session", "challenge", "token", "wrap", "service"):
+    for key in ("session", "token", "wrap", "service"):
         assert 0 <= now - seen.value("pilotage_key_created_timestamp_seconds", key=key) < 600
         assert seen.value("pilotage_retired_keys", key=key) == 0
     assert seen.value("pilotage_crls") > 0

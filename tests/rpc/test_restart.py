@@ -60,8 +60,7 @@ def test_a_restart_keeps_credentials_and_jobs(server: ServerProcess, alice_proxy
         assert [credential.credential_id for credential in found.credentials] == [delegated.credential_id]
         job = owner.jobs.GetJob(job_pb2.GetJobRequest(job_id=job_id)).job
         assert job.credential_id == delegated.credential_id
-        with pytest.raises(grpc.RpcError, match="used before"):
-            stranger.auth.Login(request)
+        assert reason(stranger.auth.Login, request) is Reason.CHALLENGE_INVALID
 
 
 def test_a_killed_server_honours_a_token_once_before_or_after(
@@ -135,13 +134,39 @@ def test_init_makes_the_keys_once_and_nobody_else_can_read_them(server: ServerPr
     first = server.command("init")
     assert first.returncode == 0, first.stderr
     keys = {path.name: path.read_bytes() for path in (server.state / "keys").iterdir()}
-    assert set(keys) == {"session.key", "challenge.key", "token.key", "wrap.key", "service.key"}
-    assert len(set(keys.values())) == 5
+    assert set(keys) == {"session.key", "token.key", "wrap.key", "service.key"}
+    assert len(set(keys.values())) == 4
     for path in (server.state / "keys").iterdir():
         assert path.stat().st_mode & 0o777 == 0o600
     assert "nothing was missing" in server.command("init").stdout
     assert keys == {path.name: path.read_bytes() for path in (server.state / "keys").iterdir()}
     assert server.command("check-config").returncode == 0
+
+
+def test_a_state_directory_of_the_release_that_kept_challenges_starts_and_loses_their_key(
+    server: ServerProcess, alice_proxy: Path
+) -> None:
+    assert server.command("init").returncode == 0
+    folder = server.state / "keys"
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    for name in ("challenge.key", "challenge-20261128T120000.000000Z.key"):
+        (folder / name).write_bytes(b"c" * 32)
+        (folder / name).chmod(0o600)
+    server.start()
+    server.stop()
+    with contextlib.closing(sqlite3.connect(server.state / "credentials.sqlite")) as connection, connection:
+        connection.execute("CREATE TABLE used_challenges (nonce BLOB PRIMARY KEY, expire_time INTEGER NOT NULL)")
+        connection.execute("CREATE INDEX used_challenges_by_end ON used_challenges (expire_time)")
+        connection.execute("INSERT INTO used_challenges VALUES (x'00', 1)")
+        connection.execute("UPDATE alembic_version SET version_num = 'c0007_vopolicy'")
+    server.start()
+    assert "keys of an earlier release destroyed" in server.log_path.read_text()
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    with client_of(server, alice_proxy) as owner:
+        assert owner.auth.WhoAmI(auth_pb2.WhoAmIRequest()).principal.dn
+    server.stop()
+    with contextlib.closing(sqlite3.connect(server.state / "credentials.sqlite")) as connection:
+        assert connection.execute("SELECT 1 FROM sqlite_master WHERE name LIKE 'used_challenges%'").fetchall() == []
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import contextlib
 import datetime
 import json
 import threading
+import time
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -52,6 +53,7 @@ class TurnedClock:
     def __init__(self) -> None:
         self.ahead = datetime.timedelta(0)
         self._stood: datetime.datetime | None = None
+        self._passed = 0.0
 
     def __call__(self) -> datetime.datetime:
         return (self._stood or utc_now()) + self.ahead
@@ -60,8 +62,17 @@ class TurnedClock:
         """Let no time pass from now on but what is turned, however slow the machine is."""
         self._stood = utc_now()
 
+    def steady(self) -> float:
+        """Return seconds that pass whatever anybody sets the clock to."""
+        return time.monotonic() + self._passed
+
     def turn(self, seconds: float) -> None:
-        """Let time pass."""
+        """Let time pass; where that is less than none, somebody sets the clock back."""
+        self.ahead += datetime.timedelta(seconds=seconds)
+        self._passed += max(seconds, 0.0)
+
+    def put(self, seconds: float) -> None:
+        """Have somebody set the clock forward or back; no time passes."""
         self.ahead += datetime.timedelta(seconds=seconds)
 
 
@@ -120,7 +131,7 @@ class Rig:
         self.app = LOOP.run(self._start())
 
     async def _start(self) -> App:
-        app = App(self.config, self.clock)
+        app = App(self.config, self.clock, self.clock.steady)
         try:
             await app.start()
         except BaseException:

@@ -1,6 +1,7 @@
 """Challenges and sessions: made for one server, for a while, and not to be altered."""
 
 import datetime
+import struct
 
 import jwt
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from pilotage.errors import PilotageError
 from pilotage.reasons import Reason
 from pilotage.secret import Secret
+from pilotage_server.auth import challenge as challenge_module
 from pilotage_server.auth import sessions
 from pilotage_server.auth.challenge import LIFETIME, SIZE, Challenges
 from pilotage_server.auth.sessions import Sessions
@@ -19,56 +21,138 @@ from pilotage_server.principal import Principal, Proof
 NOW = datetime.datetime(2026, 11, 21, 12, 0, tzinfo=datetime.UTC)
 SECOND = datetime.timedelta(seconds=1)
 AUDIENCE = "pilotage://here:7643"
-KEY = Secret(b"k" * 32)
-CHALLENGES = Challenges(KEY, AUDIENCE)
+END = LIFETIME.total_seconds()
 
 
-def refused(challenge: bytes, now: datetime.datetime = NOW, by: Challenges = CHALLENGES) -> Reason:
+class Ticks:
+    """A steady clock that goes when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 7000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def ticks() -> Ticks:
+    return Ticks()
+
+
+@pytest.fixture
+def desk(ticks: Ticks) -> Challenges:
+    return Challenges(ticks)
+
+
+def refused(challenge: bytes, by: Challenges) -> Reason:
     with pytest.raises(PilotageError) as caught:
-        by.check(challenge, now)
+        by.check(challenge)
     return caught.value.reason
 
 
-def test_a_challenge_is_good_until_its_end() -> None:
-    challenge, end = CHALLENGES.make(NOW)
+def spend(desk: Challenges, challenge: bytes) -> Reason | None:
+    """Use a challenge as a login does; return why that is refused, if it is."""
+    try:
+        desk.spend(desk.check(challenge))
+    except PilotageError as error:
+        return error.reason
+    return None
+
+
+def test_a_challenge_is_good_until_its_end(desk: Challenges, ticks: Ticks) -> None:
+    challenge = desk.make()
     assert len(challenge) == SIZE <= 256
-    assert end == NOW + LIFETIME
-    assert CHALLENGES.check(challenge, end - SECOND).expire_time == end
-    assert refused(challenge, end) is Reason.CHALLENGE_EXPIRED
+    ticks.now += END - 0.001
+    desk.check(challenge)
+    ticks.now += 0.001
+    assert refused(challenge, desk) is Reason.CHALLENGE_EXPIRED
 
 
-def test_two_challenges_differ() -> None:
-    first, second = (CHALLENGES.check(CHALLENGES.make(NOW)[0], NOW).nonce for _ in range(2))
+def test_two_challenges_differ(desk: Challenges) -> None:
+    first, second = (desk.check(desk.make()).nonce for _ in range(2))
     assert first != second
 
 
-def test_a_replica_with_the_same_key_takes_a_challenge() -> None:
-    Challenges(Secret(b"k" * 32), AUDIENCE).check(CHALLENGES.make(NOW)[0], NOW)
+def test_a_challenge_is_good_for_one_login(desk: Challenges, ticks: Ticks) -> None:
+    first, second = desk.make(), desk.make()
+    assert spend(desk, first) is None
+    for _ in range(12):
+        assert spend(desk, first) is Reason.CHALLENGE_USED
+        ticks.now += 9
+    assert spend(desk, second) is None
 
 
-def test_a_challenge_of_another_server_is_refused() -> None:
-    foreign = Challenges(Secret(b"x" * 32), AUDIENCE).make(NOW)[0]
-    assert refused(foreign) is Reason.CHALLENGE_INVALID
+def test_of_two_logins_under_way_with_one_challenge_one_gets_in(desk: Challenges) -> None:
+    challenge = desk.make()
+    first, second = desk.check(challenge), desk.check(challenge)
+    desk.spend(second)
+    with pytest.raises(PilotageError, match="CHALLENGE_USED"):
+        desk.spend(first)
 
 
-def test_a_challenge_for_another_audience_is_refused() -> None:
-    assert refused(Challenges(KEY, "pilotage://there").make(NOW)[0]) is Reason.AUDIENCE_MISMATCH
+def test_a_login_that_takes_longer_than_a_used_challenge_is_remembered_is_refused(
+    desk: Challenges, ticks: Ticks
+) -> None:
+    challenge = desk.make()
+    late = desk.check(challenge)
+    assert spend(desk, challenge) is None
+    ticks.now += END
+    # What ended is forgotten when another is used.
+    assert spend(desk, desk.make()) is None
+    assert len(desk) == 1
+    with pytest.raises(PilotageError, match="CHALLENGE_EXPIRED"):
+        desk.spend(late)
 
 
-def test_a_challenge_from_the_future_is_refused() -> None:
-    assert refused(CHALLENGES.make(NOW + 60 * SECOND)[0]) is Reason.CHALLENGE_INVALID
+def test_used_challenges_are_forgotten_when_they_have_ended_and_not_before(desk: Challenges, ticks: Ticks) -> None:
+    old = desk.make()
+    ticks.now += END - 1
+    young = desk.make()
+    assert spend(desk, old) is spend(desk, young) is None
+    ticks.now += END - 1
+    assert spend(desk, desk.make()) is None
+    assert len(desk) == 3
+    assert spend(desk, young) is Reason.CHALLENGE_USED
+    ticks.now += 1
+    assert spend(desk, desk.make()) is None
+    assert len(desk) == 2
+    assert spend(desk, old) is spend(desk, young) is Reason.CHALLENGE_EXPIRED
+
+
+def test_a_full_memory_of_used_challenges_refuses_and_forgets_none(
+    desk: Challenges, ticks: Ticks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(challenge_module, "MOST_USED", 3)
+    used = [desk.make() for _ in range(3)]
+    assert [spend(desk, one) for one in used] == [None] * 3
+    ticks.now += 1
+    more = desk.make()
+    assert spend(desk, more) is Reason.RATE_LIMITED
+    assert [spend(desk, one) for one in used] == [Reason.CHALLENGE_USED] * 3
+    ticks.now += END - 1
+    assert spend(desk, more) is None
+    assert len(desk) == 1
+
+
+def test_another_process_takes_no_challenge_of_this_one(desk: Challenges, ticks: Ticks) -> None:
+    assert refused(desk.make(), Challenges(ticks)) is Reason.CHALLENGE_INVALID
 
 
 @given(st.integers(0, SIZE - 1), st.integers(1, 255))
 def test_an_altered_challenge_is_refused(place: int, flip: int) -> None:
-    challenge = bytearray(CHALLENGES.make(NOW)[0])
+    desk = Challenges(Ticks())
+    challenge = bytearray(desk.make())
     challenge[place] ^= flip
-    assert refused(bytes(challenge)) is Reason.CHALLENGE_INVALID
+    assert refused(bytes(challenge), desk) is Reason.CHALLENGE_INVALID
 
 
-@given(st.binary(max_size=300))
+@given(st.binary(max_size=300) | st.binary(min_size=SIZE, max_size=SIZE))
 def test_what_is_no_challenge_is_refused(text: bytes) -> None:
-    assert refused(text) is Reason.CHALLENGE_INVALID
+    assert refused(text, Challenges(Ticks())) is Reason.CHALLENGE_INVALID
+
+
+def test_a_challenge_tells_nobody_how_long_the_machine_has_been_up(desk: Challenges, ticks: Ticks) -> None:
+    assert struct.pack(">d", ticks.now) not in desk.make()
 
 
 # sessions

@@ -17,7 +17,6 @@ from pilotage.errors import PilotageError
 from pilotage.reasons import Reason
 from pilotage.secret import Secret
 from pilotage_server import keys, tokens
-from pilotage_server.auth.challenge import Challenges
 from pilotage_server.auth.sessions import Sessions
 from pilotage_server.credentials.sealing import Sealer
 from pilotage_server.jobs.wrapping import PREFIX_BYTES, KeyWrap
@@ -69,11 +68,6 @@ def sessions(folder: Path) -> Sessions:
     return Sessions(held.session, AUDIENCE, held.old_sessions)
 
 
-def challenges(folder: Path) -> Challenges:
-    held = keys.load(folder)
-    return Challenges(held.challenge, AUDIENCE, held.old_challenges)
-
-
 def wrapping(folder: Path) -> KeyWrap:
     held = keys.load(folder)
     return KeyWrap(held.wrap, [old.key for old in held.old_wraps])
@@ -106,7 +100,7 @@ def test_a_rotation_that_fails_at_any_step_leaves_a_working_set(
     folder: Path, monkeypatch: pytest.MonkeyPatch, step: str, after: int
 ) -> None:
     sealed, token = seal(folder), keys.load(folder).token_keys().sign(CLAIMS, NOW).reveal_text()
-    session, challenge, wrapped = sessions(folder).open(ALICE, NOW)[0], challenges(folder).make(NOW)[0], wrap(folder)
+    session, wrapped = sessions(folder).open(ALICE, NOW)[0], wrap(folder)
     calls = 0
     real: Callable[..., object] = getattr(Path if step == "replace" else os, step)
 
@@ -129,7 +123,6 @@ def test_a_rotation_that_fails_at_any_step_leaves_a_working_set(
     assert keys.load(folder).token_keys().verify(token, later(10)) == CLAIMS
     for again in (1, 2):
         assert sessions(folder).verify(session, later(10)).dn == ALICE.dn
-        assert challenges(folder).check(challenge, later(10))
         assert unwrap(folder, wrapped) == RETRIEVAL
         for kind in keys.ROTATED:
             keys.rotate(folder, kind, later(again))
@@ -247,7 +240,7 @@ def test_what_tells_of_a_change_is_another_after_each(folder: Path) -> None:
     assert len(set(states)) == 3
 
 
-# sessions, challenges, wrapped keys
+# sessions, wrapped keys
 
 
 def test_a_session_of_a_retired_key_is_good_to_its_end_and_none_is_made_with_a_stolen_one(folder: Path) -> None:
@@ -279,19 +272,6 @@ def test_a_key_that_is_neither_present_nor_retired_verifies_no_session_not_even_
         held.verify(token, NOW)
     held.replace(second, [RetiredKey(first.public_key(), NOW)])
     assert held.verify(token, NOW).dn == ALICE.dn
-
-
-def test_a_challenge_of_a_retired_key_is_good_for_its_two_minutes(folder: Path) -> None:
-    challenge, _ = challenges(folder).make(NOW)
-    old = keys.load(folder).challenge
-    keys.rotate(folder, "challenge", NOW)
-    held = challenges(folder)
-    assert held.check(challenge, later(119))
-    assert held.check(held.make(NOW)[0], later(1))
-    end = 120 + keys.TAKE_UP.total_seconds()
-    forged = Challenges(old, AUDIENCE).make(later(end - 1))[0]
-    with pytest.raises(PilotageError, match="CHALLENGE_INVALID"):
-        held.check(forged, later(end))
 
 
 def test_a_wrapped_key_names_its_key_and_the_older_form_without_a_name_opens_too(folder: Path) -> None:
@@ -339,7 +319,7 @@ def test_what_a_killed_rotation_or_destruction_left_is_wiped_after_an_hour(folde
 
 def test_retired_keys_are_kept_as_long_as_what_they_signed_lives(folder: Path) -> None:
     names = {kind: keys.rotate(folder, kind, NOW) for kind in keys.ROTATED}
-    assert keys.forget_retired(folder, later(3601)) == [names["token"], names["challenge"]]
+    assert keys.forget_retired(folder, later(3601)) == [names["token"]]
     assert keys.forget_retired(folder, later(7200)) == []
     assert keys.forget_retired(folder, later(7201)) == [names["session"]]
     assert all((folder / names[kind]).exists() for kind in ("service", "wrap"))
@@ -359,5 +339,5 @@ def test_a_key_that_was_used_longer_than_a_rotation_allows_for_is_retired_when_i
     assert not keys.retire_late(folder, keys.load(folder), later(90000))
     late = later(7200) + keys.TAKE_UP
     held = keys.load(folder)
-    retired = (held.old_tokens, held.old_sessions, held.old_challenges)
-    assert [[one.retire_time for one in kind] for kind in retired] == [[late]] * 3
+    retired = (held.old_tokens, held.old_sessions)
+    assert [[one.retire_time for one in kind] for kind in retired] == [[late]] * 2

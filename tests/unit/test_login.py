@@ -20,7 +20,7 @@ from grpc_status import rpc_status
 from toygrid import ToyGrid
 
 import pilotage.aio
-from pilotage.errors import AuthenticationError, PilotageError, ServiceError
+from pilotage.errors import AuthenticationError, PilotageError, ServiceError, refuse
 from pilotage.login import check_audience, login_text
 from pilotage.reasons import Reason
 from pilotage.transport import error_from, open_channel, parse_target
@@ -38,6 +38,9 @@ class TinyAuth(auth_pb2_grpc.AuthServiceServicer):
         self.audience = "pilotage://localhost:7643"
         self.lifetime = datetime.timedelta(hours=1)
         self.refusal: Reason | None = None
+        self.restarts = 0
+        """How many logins from now on find that the server was started anew since they were begun."""
+        self.begun = 0
         self.challenges: set[bytes] = set()
         self.sessions: dict[str, str] = {}
         self.logins = 0
@@ -54,6 +57,7 @@ class TinyAuth(auth_pb2_grpc.AuthServiceServicer):
         self, request: auth_pb2.BeginLoginRequest, context: grpc.ServicerContext
     ) -> auth_pb2.BeginLoginResponse:
         self.peers.add(context.peer())
+        self.begun += 1
         challenge = os.urandom(32)
         self.challenges.add(challenge)
         return auth_pb2.BeginLoginResponse(challenge=challenge, audience=self.audience)
@@ -61,6 +65,9 @@ class TinyAuth(auth_pb2_grpc.AuthServiceServicer):
     def Login(self, request: auth_pb2.LoginRequest, context: grpc.ServicerContext) -> auth_pb2.LoginResponse:  # noqa: N802
         if self.refusal is not None:
             self.abort(context, self.refusal)
+        if self.restarts > 0:
+            self.restarts -= 1
+            self.abort(context, Reason.CHALLENGE_INVALID)
         if request.challenge not in self.challenges:
             self.abort(context, Reason.CHALLENGE_USED)
         self.challenges.remove(request.challenge)
@@ -165,6 +172,20 @@ def test_a_login_takes_no_connection_of_its_own(
     with open_channel(target, ca_dir=grid.ca_dir, identity=alice) as channel:
         whoami(channel)
     assert auth.logins == len(auth.peers) == 1
+
+
+def test_a_login_cut_by_a_restart_of_the_server_is_begun_anew_once(
+    target: str, grid: ToyGrid, auth: TinyAuth, alice: LocalIdentity
+) -> None:
+    auth.restarts = 1
+    with open_channel(target, ca_dir=grid.ca_dir, identity=alice) as channel:
+        assert whoami(channel) == "/O=Toy Grid/CN=Alice"
+        assert (auth.begun, auth.logins, auth.restarts) == (2, 1, 0)
+        auth.restarts = 9
+        auth.sessions.clear()
+        assert refusal(channel).reason is Reason.CHALLENGE_INVALID
+        assert (auth.begun, auth.logins, auth.restarts) == (4, 1, 7)
+    assert len(auth.peers) == 1
 
 
 @pytest.mark.parametrize("key", ["rsa", "ec"])
@@ -344,6 +365,94 @@ def test_asyncio_calls_log_in_the_same_way(target: str, grid: ToyGrid, auth: Tin
             assert pilotage.aio.error_from(caught.value).reason is Reason.VOMS_EXPIRED
 
     asyncio.run(journey())
+
+
+def test_an_asyncio_login_takes_no_connection_of_its_own_and_many_calls_share_it(
+    target: str, grid: ToyGrid, auth: TinyAuth, alice: LocalIdentity
+) -> None:
+    async def journey() -> None:
+        async with pilotage.aio.open_channel(target, ca_dir=grid.ca_dir, identity=lambda: alice) as channel:
+            stub = auth_pb2_grpc.AuthServiceStub(channel)
+            answers = await asyncio.gather(*(stub.WhoAmI(auth_pb2.WhoAmIRequest(), timeout=10) for _ in range(16)))
+            assert {answer.principal.dn for answer in answers} == {"/O=Toy Grid/CN=Alice"}
+
+    asyncio.run(journey())
+    assert auth.logins == auth.begun == len(auth.peers) == 1
+
+
+def test_an_asyncio_login_cut_by_a_restart_of_the_server_is_begun_anew_once(
+    target: str, grid: ToyGrid, auth: TinyAuth, alice: LocalIdentity
+) -> None:
+    async def journey() -> None:
+        async with pilotage.aio.open_channel(target, ca_dir=grid.ca_dir, identity=alice) as channel:
+            stub = auth_pb2_grpc.AuthServiceStub(channel)
+            assert (await stub.WhoAmI(auth_pb2.WhoAmIRequest())).principal.dn == "/O=Toy Grid/CN=Alice"
+            assert (auth.begun, auth.logins, auth.restarts) == (2, 1, 0)
+            auth.restarts = 9
+            auth.sessions.clear()
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await stub.WhoAmI(auth_pb2.WhoAmIRequest())
+            assert pilotage.aio.error_from(caught.value).reason is Reason.CHALLENGE_INVALID
+            assert (auth.begun, auth.logins, auth.restarts) == (4, 1, 7)
+
+    auth.restarts = 1
+    asyncio.run(journey())
+
+
+@pytest.mark.parametrize(
+    ("fault", "expected"),
+    [
+        (ValueError("a secret"), Reason.INTERNAL),
+        (refuse(Reason.IDENTITY_FILE_UNUSABLE, "no such proxy.pem"), Reason.IDENTITY_FILE_UNUSABLE),
+    ],
+)
+def test_an_asyncio_login_that_fails_here_is_a_failed_call_and_the_next_one_tries_again(
+    target: str, grid: ToyGrid, auth: TinyAuth, alice: LocalIdentity, fault: Exception, expected: Reason
+) -> None:
+    faults = [fault, fault]
+
+    def source() -> LocalIdentity:
+        if faults:
+            raise faults.pop()
+        return alice
+
+    async def journey() -> None:
+        async with pilotage.aio.open_channel(target, ca_dir=grid.ca_dir, identity=source) as channel:
+            stub, jobs = auth_pb2_grpc.AuthServiceStub(channel), job_pb2_grpc.JobServiceStub(channel)
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await stub.WhoAmI(auth_pb2.WhoAmIRequest())
+            assert pilotage.aio.error_from(caught.value).reason is expected
+            assert "a secret" not in str(caught.value)
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                _ = [item async for item in jobs.WatchJobs(job_pb2.WatchJobsRequest())]
+            assert pilotage.aio.error_from(caught.value).reason is expected
+            assert (await stub.WhoAmI(auth_pb2.WhoAmIRequest())).principal.dn == "/O=Toy Grid/CN=Alice"
+
+    asyncio.run(journey())
+
+
+def test_a_call_does_not_wait_for_its_asyncio_login_longer_than_its_deadline(
+    target: str, grid: ToyGrid, auth: TinyAuth, alice: LocalIdentity
+) -> None:
+    free = threading.Event()
+
+    def source() -> LocalIdentity:
+        assert free.wait(30)
+        return alice
+
+    async def journey() -> None:
+        async with pilotage.aio.open_channel(target, ca_dir=grid.ca_dir, identity=source) as channel:
+            stub = auth_pb2_grpc.AuthServiceStub(channel)
+            patient = asyncio.ensure_future(stub.WhoAmI(auth_pb2.WhoAmIRequest()))
+            for _ in range(2):
+                with pytest.raises(grpc.aio.AioRpcError) as caught:
+                    await stub.WhoAmI(auth_pb2.WhoAmIRequest(), timeout=0.05)
+                assert pilotage.aio.error_from(caught.value).reason is Reason.DEADLINE_EXCEEDED
+            free.set()
+            assert (await patient).principal.dn == "/O=Toy Grid/CN=Alice"
+
+    asyncio.run(journey())
+    assert auth.logins == 1
 
 
 def test_the_identity_is_loaded_anew_for_each_login(

@@ -1,86 +1,104 @@
-"""Challenges for login: nothing is stored when one is made, and each is good for one login.
+"""Challenges for login: nothing is stored when one is made, and each is good for one login, here and nowhere else.
 
-A challenge is version, nonce, time of issue, audience and a MAC over them, so that any replica
-that has the key can check it. The nonce of a used one is written down for as long as the
-challenge would be accepted; that write, in one transaction, is what makes two uses one.
+A challenge is a nonce, the time at which it was made, and a MAC over both by a key that this process drew at its
+start, tells nobody and takes with it. So a challenge is good only where it was made, and the one memory that has to
+know which were used is this process's own (docs/adr/0012). Time is that of a steady clock, which nobody can set.
 """
 
 import datetime
-import hashlib
 import hmac
-import os
+import secrets
 import struct
-from collections.abc import Sequence
+import time
+from collections.abc import Callable
 
 import msgspec
 
 from pilotage.errors import refuse
 from pilotage.reasons import Reason
-from pilotage.secret import Secret
-from pilotage_server.keys import RetiredSecret
 
 LIFETIME = datetime.timedelta(seconds=120)
-AHEAD = datetime.timedelta(seconds=30)
-"""How far the clock of another replica may run ahead of ours."""
+LIFETIME_SECONDS = LIFETIME.total_seconds()
+MOST_USED = 65_536
+"""How many used challenges are remembered, at about 200 bytes: 500 logins a second, more than a processor can do."""
 
-VERSION = 1
-LAYOUT = struct.Struct(">B16sQ32s")
+KEY_BYTES = 32
+NONCE_BYTES = 16
+LAYOUT = struct.Struct(f">{NONCE_BYTES}sd")
 MAC_BYTES = 32
 SIZE = LAYOUT.size + MAC_BYTES
-PURPOSE = b"pilotage challenge v1\0"
 
 
 class Challenge(msgspec.Struct, frozen=True):
-    """A challenge that this server, or a replica with the same key, made."""
+    """A challenge that this process made, and until when (steady seconds) it is good."""
 
     nonce: bytes
-    expire_time: datetime.datetime
+    end: float
 
 
 class Challenges:
-    """Make and check challenges for one audience."""
+    """Make, check and spend challenges, on one thread. A process that forks makes this afterwards."""
 
-    def __init__(self, key: Secret, audience: str, retired: Sequence[RetiredSecret] = ()) -> None:
-        self._audience = hashlib.sha256(audience.encode()).digest()
-        self.replace(key, retired)
+    def __init__(self, steady: Callable[[], float] = time.monotonic) -> None:
+        self._steady = steady
+        # A challenge tells the time since this one, so that nobody learns how long the machine has been up.
+        self._began = steady()
+        self._key = secrets.token_bytes(KEY_BYTES)
+        self._used: dict[bytes, float] = {}
+        """Nonces in the order of their use, and until when each is remembered: not before its challenge has ended."""
 
-    def replace(self, key: Secret, retired: Sequence[RetiredSecret]) -> None:
-        """Make challenges with another key from now on; those of retired ones are good to their end."""
-        self._key, self._retired = key, tuple(retired)
+    def __len__(self) -> int:
+        return len(self._used)
 
-    def make(self, now: datetime.datetime) -> tuple[bytes, datetime.datetime]:
-        """Return a fresh challenge and when it stops being accepted."""
-        body = LAYOUT.pack(VERSION, os.urandom(16), _milliseconds(now), self._audience)
-        return body + _mac(self._key, body), now + LIFETIME
+    def make(self) -> bytes:
+        """Return a fresh challenge, good for `LIFETIME`."""
+        body = LAYOUT.pack(secrets.token_bytes(NONCE_BYTES), self._now())
+        return body + self._mac(body)
 
-    def check(self, challenge: bytes, now: datetime.datetime) -> Challenge:
-        """Return what a genuine and fresh challenge says.
+    def check(self, challenge: bytes) -> Challenge:
+        """Return what a genuine and fresh challenge says; raise CHALLENGE_INVALID or CHALLENGE_EXPIRED otherwise.
 
-        Raises CHALLENGE_INVALID, AUDIENCE_MISMATCH (a replica's for another name) or CHALLENGE_EXPIRED.
-        Whether it was used before only the store can tell.
+        Whether it was used before, `spend` tells.
         """
-        if len(challenge) != SIZE:
-            raise refuse(Reason.CHALLENGE_INVALID)
         body, mac = challenge[: LAYOUT.size], challenge[LAYOUT.size :]
-        keys = [self._key, *(old.key for old in self._retired if now < old.retire_time + LIFETIME)]
-        if not any(hmac.compare_digest(mac, _mac(key, body)) for key in keys):
+        if len(challenge) != SIZE or not hmac.compare_digest(mac, self._mac(body)):
             raise refuse(Reason.CHALLENGE_INVALID)
-        version, nonce, issued, audience = LAYOUT.unpack(body)
-        if version != VERSION:
-            raise refuse(Reason.CHALLENGE_INVALID)
-        if audience != self._audience:
-            raise refuse(Reason.AUDIENCE_MISMATCH)
-        made = datetime.datetime.fromtimestamp(issued / 1000, datetime.UTC)
-        if made > now + AHEAD:
-            raise refuse(Reason.CHALLENGE_INVALID)
-        if now >= made + LIFETIME:
-            raise refuse(Reason.CHALLENGE_EXPIRED)
-        return Challenge(nonce, made + LIFETIME)
+        nonce, made = LAYOUT.unpack(body)
+        found = Challenge(nonce, made + LIFETIME_SECONDS)
+        _check_end(found, self._now())
+        return found
+
+    def spend(self, challenge: Challenge) -> None:
+        """Use a challenge up; raise CHALLENGE_EXPIRED, CHALLENGE_USED, or RATE_LIMITED when the memory is full.
+
+        That it has not ended is asked again: it may have since it was checked, and its use be forgotten.
+        """
+        now = self._now()
+        _check_end(challenge, now)
+        if challenge.nonce in self._used:
+            raise refuse(Reason.CHALLENGE_USED)
+        self._forget(now)
+        if len(self._used) >= MOST_USED:
+            raise refuse(Reason.RATE_LIMITED, "Too many logins at once; wait two minutes and try again.")
+        self._used[challenge.nonce] = now + LIFETIME_SECONDS
+
+    def _forget(self, now: float) -> None:
+        """Forget what was used so long ago that it has ended whenever it was made."""
+        over = []
+        for nonce, until in self._used.items():
+            if until > now:
+                break
+            over.append(nonce)
+        for nonce in over:
+            del self._used[nonce]
+
+    def _now(self) -> float:
+        return self._steady() - self._began
+
+    def _mac(self, body: bytes) -> bytes:
+        return hmac.digest(self._key, body, "sha256")
 
 
-def _mac(key: Secret, body: bytes) -> bytes:
-    return hmac.digest(key.reveal(), PURPOSE + body, "sha256")
-
-
-def _milliseconds(moment: datetime.datetime) -> int:
-    return int(moment.timestamp() * 1000)
+def _check_end(challenge: Challenge, now: float) -> None:
+    if now >= challenge.end:
+        raise refuse(Reason.CHALLENGE_EXPIRED)

@@ -15,12 +15,10 @@ from pilotage.errors import refuse
 from pilotage.reasons import Reason
 from pilotage.secret import Secret
 from pilotage_helper import Identity
-from pilotage_server.auth.challenge import Challenges
+from pilotage_server.auth.challenge import LIFETIME, Challenges
 from pilotage_server.auth.sessions import Sessions
 from pilotage_server.clock import Clock
 from pilotage_server.principal import Principal, Proof
-from pilotage_server.store import logins
-from pilotage_server.store.database import Database
 from pilotage_server.verifier import Verifier
 
 log = structlog.get_logger("pilotage.audit")
@@ -53,7 +51,6 @@ class LoginDesk:
         challenges: Challenges,
         sessions: Sessions,
         verifier: Verifier,
-        database: Database,
         audience: str,
         clock: Clock,
     ) -> None:
@@ -61,7 +58,6 @@ class LoginDesk:
         self._challenges = challenges
         self._sessions = sessions
         self._verifier = verifier
-        self._database = database
         self._clock = clock
         self._opened: Callable[[Principal, Sequence[bytes]], None] = lambda _principal, _chain: None
 
@@ -71,7 +67,7 @@ class LoginDesk:
 
     def begin(self) -> tuple[bytes, datetime.datetime]:
         """Return a fresh challenge and its end."""
-        return self._challenges.make(self._clock())
+        return self._challenges.make(), self._clock() + LIFETIME
 
     async def login(
         self, chain: Sequence[bytes], challenge: bytes, signature: bytes, algorithm: SignatureAlgorithm
@@ -80,11 +76,10 @@ class LoginDesk:
 
         The challenge is spent last, and only by a signature that holds, so that nobody can spend another's.
         """
-        genuine = self._challenges.check(challenge, self._clock())
+        genuine = self._challenges.check(challenge)
         identity = await self._verifier.chain(chain)
         check_signature(chain[0], self.signed_bytes(challenge), signature, algorithm)
-        expire_time = genuine.expire_time
-        await self._database.write(lambda connection: logins.use_challenge(connection, genuine.nonce, expire_time))
+        self._challenges.spend(genuine)
         principal = principal_of(identity, Proof.SESSION)
         token, end = self._sessions.open(principal, self._clock())
         principal = msgspec.structs.replace(principal, expire_time=end)

@@ -1,4 +1,4 @@
-"""Tables of credentials.sqlite: sealed credentials, who got a proxy of them, audit, bans, challenges, MyProxy.
+"""Tables of credentials.sqlite: sealed credentials, who got a proxy of them, audit, bans, MyProxy.
 
 Times are microseconds since 1970, UTC. No column of any table holds a key in the clear or a retrieval key.
 """
@@ -127,14 +127,6 @@ rates = sa.Table(
     sa.Column("scope", sa.Text, primary_key=True),
     sa.Column("subject", sa.Text, primary_key=True),
     sa.Column("whole", sa.Integer, nullable=False, comment="when the allowance is whole again"),
-)
-
-used_challenges = sa.Table(
-    "used_challenges",
-    metadata,
-    sa.Column("nonce", sa.LargeBinary, primary_key=True),
-    sa.Column("expire_time", sa.Integer, nullable=False),
-    sa.Index("used_challenges_by_end", "expire_time"),
 )
 
 myproxy_entries = sa.Table(
