@@ -6,6 +6,7 @@ know which were used is this process's own (docs/adr/0012). Time is that of a st
 """
 
 import datetime
+import hashlib
 import hmac
 import secrets
 import struct
@@ -96,7 +97,8 @@ class Challenges:
         return self._steady() - self._began
 
     def _mac(self, body: bytes) -> bytes:
-        return hmac.digest(self._key, body, "sha256")
+        # Keyed BLAKE2 (RFC 7693) is a MAC by itself, in a third of the time of an HMAC by OpenSSL.
+        return hashlib.blake2b(body, key=self._key, digest_size=MAC_BYTES).digest()
 
 
 def _check_end(challenge: Challenge, now: float) -> None:
