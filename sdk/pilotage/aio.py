@@ -53,14 +53,17 @@ def open_mutual_channel(target: str, *, ca_dir: Path, identity: LocalIdentity) -
 
 
 class AsyncLogin:
-    """Log a bearer in over the channel of its calls; whoever calls meanwhile waits for the same login."""
+    """Log a bearer in over the channel of its calls.
+
+    Whoever calls meanwhile waits for the same login, which goes on when the call that began it is over.
+    """
 
     METHODS = ("/pilotage.v1.AuthService/BeginLogin", "/pilotage.v1.AuthService/Login")
     """The calls that show no session, because they are the login."""
 
     def __init__(self, bearer: Bearer) -> None:
         self._bearer = bearer
-        self._lock = asyncio.Lock()
+        self._under_way: asyncio.Task[Session] | None = None
 
     def over(self, channel: grpc.aio.Channel) -> None:
         """Say over which channel to log in, before the first call."""
@@ -68,8 +71,13 @@ class AsyncLogin:
 
     async def session(self) -> Session:
         """Return a session that will do for now, after a login if need be."""
-        async with self._lock:
-            return self._bearer.present or await self._log_in()
+        present = self._bearer.present
+        if present is not None:
+            return present
+        if self._under_way is None or self._under_way.done():
+            self._under_way = asyncio.get_running_loop().create_task(self._log_in())
+            self._under_way.add_done_callback(_heed)
+        return await asyncio.shield(self._under_way)
 
     def forget(self, number: int) -> None:
         """Drop a session that the server refused, unless a newer one has taken its place."""
@@ -91,6 +99,12 @@ class AsyncLogin:
             return await self._stub.Login(request, timeout=LOGIN_SECONDS)
         except grpc.RpcError as error:
             raise error_from(error) from None
+
+
+def _heed(login: asyncio.Task[Session]) -> None:
+    """Take note of a login's failure, which perhaps nobody waits for any more."""
+    if not login.cancelled():
+        login.exception()
 
 
 def _interceptors(login: AsyncLogin | None) -> list[grpc.aio.ClientInterceptor]:

@@ -455,6 +455,34 @@ def test_a_call_does_not_wait_for_its_asyncio_login_longer_than_its_deadline(
     assert auth.logins == 1
 
 
+def test_an_asyncio_login_goes_on_when_the_call_that_began_it_is_over(
+    target: str, grid: ToyGrid, auth: TinyAuth, alice: LocalIdentity
+) -> None:
+    free = threading.Event()
+    loads = []
+
+    def source() -> LocalIdentity:
+        loads.append(alice)
+        assert free.wait(30)
+        return alice
+
+    async def journey() -> None:
+        async with pilotage.aio.open_channel(target, ca_dir=grid.ca_dir, identity=source) as channel:
+            stub = auth_pb2_grpc.AuthServiceStub(channel)
+            with pytest.raises(grpc.aio.AioRpcError):
+                await stub.WhoAmI(auth_pb2.WhoAmIRequest(), timeout=0.05)
+            cancelled = asyncio.ensure_future(stub.WhoAmI(auth_pb2.WhoAmIRequest()))
+            await asyncio.sleep(0)
+            cancelled.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await cancelled
+            free.set()
+            assert (await stub.WhoAmI(auth_pb2.WhoAmIRequest())).principal.dn == "/O=Toy Grid/CN=Alice"
+
+    asyncio.run(journey())
+    assert len(loads) == auth.begun == auth.logins == 1
+
+
 def test_the_identity_is_loaded_anew_for_each_login(
     target: str, grid: ToyGrid, auth: TinyAuth, alice: LocalIdentity
 ) -> None:
