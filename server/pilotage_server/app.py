@@ -332,9 +332,9 @@ class App:
             await asyncio.sleep(HOUSEKEEPING_SECONDS)
             try:
                 await self.prune()
-            except PilotageError as error:
+            except (PilotageError, OSError) as error:
                 metrics.background_failure("housekeeping", error)
-                log.error("housekeeping failed; tried again in a minute", reason=error.reason.name, why=error.message)
+                log.error("housekeeping failed; tried again in a minute", why=str(error))
 
     async def check_credentials(self) -> None:
         """Look for callers and stored credentials that were revoked meanwhile; jobs are held and stopped at once."""

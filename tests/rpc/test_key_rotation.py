@@ -1,8 +1,11 @@
 """Keys rotated under a server that runs: nothing is lost, nobody waits, and the old keys are let go of."""
 
 import contextlib
+import os
 import signal
 import sqlite3
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,7 +13,7 @@ from toygrid import Identity, ToyGrid
 
 from pilotage.reasons import Reason
 from pilotage.transport import open_channel
-from pilotage.v1 import admin_pb2, pilot_pb2
+from pilotage.v1 import admin_pb2, auth_pb2, pilot_pb2
 from pilotage.x509.files import LocalIdentity, load_identity
 from pilotage.x509.keys import KeyKind
 from pilotage_server import keys
@@ -163,3 +166,21 @@ def test_a_server_takes_rotated_keys_up_at_sighup_and_a_killed_one_at_its_start(
         assert server.command("audit", "verify").returncode == 0
     finally:
         server.close()
+
+
+def test_a_file_that_cannot_be_removed_does_not_end_the_server(
+    make_rig: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch, alice_proxy: Path
+) -> None:
+    """What looks like the rest of a rotation that was killed, and is a directory."""
+    monkeypatch.setattr("pilotage_server.app.HOUSEKEEPING_SECONDS", 0.05)
+    rig = make_rig()
+    odd = rig.state / "keys" / ".session.key.copies"
+    odd.mkdir()
+    os.utime(odd, (0, 0))
+    end = time.monotonic() + 20
+    while rig.log_text.count('"housekeeping failed') < 2:
+        assert rig.app is not None
+        assert not rig.app.failed, rig.log_text
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    rig.client(alice_proxy).auth.WhoAmI(auth_pb2.WhoAmIRequest())

@@ -1,8 +1,10 @@
 """The service key in a real PKCS#11 token (SoftHSM): it never leaves it, and nothing opens without it."""
 
 import contextlib
+import datetime
 import sqlite3
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pkcs11
@@ -14,6 +16,7 @@ from pilotage.errors import PilotageError
 from pilotage.reasons import Reason
 from pilotage.secret import Secret
 from pilotage.transport import open_channel
+from pilotage.v1 import auth_pb2
 from pilotage.x509.files import load_identity
 from pilotage.x509.keys import KeyKind
 from pilotage_server.clock import utc_now
@@ -21,7 +24,7 @@ from pilotage_server.commands import main
 from pilotage_server.credentials.hsm import KeyToken, TokenPlace
 from pilotage_server.credentials.sealing import Sealer
 from pilotage_server.store.times import from_microseconds
-from support.journey import acquire, delegate, register, retrieve_request, submit
+from support.journey import acquire, complete_request, delegate, register, retrieve_request, submit
 from support.refusals import reason
 from support.server_process import ServerProcess
 from support.server_rig import Client, Rig, config_text
@@ -133,6 +136,15 @@ def test_a_session_that_was_lost_is_opened_anew(settings: dict[str, object]) -> 
         assert Sealer(key).unseal(sealed, RETRIEVAL, *BOUND) == VALUE
 
 
+def test_a_new_key_is_the_present_one_though_the_clock_was_put_back(settings: dict[str, object]) -> None:
+    with contextlib.closing(KeyToken(place_of(settings))) as token:
+        first = token.make(utc_now())
+        second = token.make(utc_now() - datetime.timedelta(hours=1))
+        third = token.make(utc_now() - datetime.timedelta(hours=2))
+        assert [key.key_id for key in token.held()] == [third.key_id, second.key_id, first.key_id]
+        assert len({first.key_id, second.key_id, third.key_id}) == 3
+
+
 # the server with it
 
 
@@ -234,6 +246,50 @@ def test_a_key_that_is_gone_from_the_token_refuses_and_spends_nothing(
         refused = reason(pilot.credentials.RetrieveCredential, retrieve_request(lease))
         assert refused is Reason.KEY_TOKEN_UNAVAILABLE
     pilot.credentials.RetrieveCredential(retrieve_request(lease))
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_token_that_has_gone_stops_no_server_and_passes_when_it_is_back(
+    make_rig: Callable[..., Rig], settings: dict[str, object], alice_proxy: Path, pilot_proxy: Path
+) -> None:
+    """Its session is lost, and without the PIN no other can be opened."""
+    rig = make_rig(pkcs11=settings)
+    owner, pilot = rig.client(alice_proxy), rig.client(pilot_proxy)
+    submit(owner, delegate(owner, load_identity(alice_proxy), kind=EC))
+    lease = acquire(pilot, register(pilot))
+    pin = Path(str(settings["pin_file"]))
+    away = pin.rename(pin.with_name("away"))
+    assert rig.app is not None
+    token = rig.app._ring._services.token
+    assert token is not None
+    token._session.close()
+    # What a server does once a minute; what fails here otherwise than refused ends it.
+    rig.call(lambda app: app.prune())
+    assert '"new keys are not used"' in rig.log_text
+    assert reason(pilot.credentials.RetrieveCredential, retrieve_request(lease)) is Reason.KEY_TOKEN_UNAVAILABLE
+    away.rename(pin)
+    rig.call(lambda app: app.prune())
+    pilot.credentials.RetrieveCredential(retrieve_request(lease))
+
+
+def test_a_token_that_takes_its_time_holds_nobody_else_up(
+    make_rig: Callable[..., Rig], settings: dict[str, object], alice_proxy: Path
+) -> None:
+    rig = make_rig(pkcs11=settings)
+    identity = load_identity(alice_proxy)
+    owner, other = rig.client(identity), rig.client(identity)
+    other.auth.WhoAmI(auth_pb2.WhoAmIRequest())
+    request = complete_request(owner, identity, kind=EC)
+    assert rig.app is not None
+    token = rig.app._ring._services.token
+    assert token is not None
+    with ThreadPoolExecutor(1) as threads:
+        with token._lock:
+            slow = threads.submit(owner.credentials.CompleteDelegation, request)
+            with pytest.raises(TimeoutError):
+                slow.result(1)
+            other.auth.WhoAmI(auth_pb2.WhoAmIRequest(), timeout=5)
+        assert slow.result(10).credential.owner_dn
 
 
 def test_the_server_process_serves_with_a_token(

@@ -4,15 +4,18 @@ Instead of a key file's bytes the token's HMAC over salt and retrieval key goes 
 databases, the key folder and the retrieval keys as well opens nothing without asking the token.
 """
 
+import contextlib
 import datetime
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
-from pilotage.errors import refuse
+from pilotage.errors import PilotageError, refuse
 from pilotage.reasons import Reason
 from pilotage.secret import Secret
 from pilotage_server.credentials.sealing import KEY_BYTES, KEY_ID_BYTES, PURPOSE, TOKEN_VERSION
@@ -25,6 +28,8 @@ try:
 except ImportError:  # the extra `pkcs11` is not installed; a configuration that names a token is refused then
     pkcs11 = None  # type: ignore[assignment]
 
+T = TypeVar("T")
+ID_BYTES = 8
 EXTRACT = b"pilotage credential v2\0"
 NAME = b"pilotage service key id\0"
 
@@ -68,53 +73,63 @@ class KeyToken:
             ) from error
 
     def close(self) -> None:
-        """Log out."""
-        with self._lock:
+        """Log out; a session that was lost is over."""
+        with self._lock, contextlib.suppress(PKCS11Error):
             self._session.close()
 
     def held(self) -> "list[TokenKey]":
         """Return the keys, the newest first: it seals."""
-        with self._lock:
-            found = sorted((_id_of(key) for key in self._find({})), reverse=True)
-        return [TokenKey(self, object_id) for object_id in found]
+        return [TokenKey(self, object_id) for object_id in self._ask(self._ids)]
 
     def make(self, now: datetime.datetime) -> "TokenKey":
         """Make a key in the token, the newest from now on. It can be neither read nor wrapped out of it."""
-        object_id = microseconds(now).to_bytes(8, "big")
-        template = {
-            pkcs11.Attribute.SENSITIVE: True,
-            pkcs11.Attribute.EXTRACTABLE: False,
-            pkcs11.Attribute.MODIFIABLE: False,
-            pkcs11.Attribute.WRAP: False,
-        }
-        try:
-            with self._lock:
-                self._session.generate_key(
-                    pkcs11.KeyType.GENERIC_SECRET,
-                    KEY_BYTES * 8,
-                    id=object_id,
-                    label=self._place.key,
-                    store=True,
-                    capabilities=pkcs11.MechanismFlag.SIGN,
-                    template=template,
-                )
-        except PKCS11Error as error:
-            raise refuse(Reason.KEY_TOKEN_UNAVAILABLE, f"The token makes no key ({type(error).__name__}).") from error
-        return TokenKey(self, object_id)
+        return TokenKey(self, self._ask(lambda: self._make(microseconds(now))))
 
     def mac(self, object_id: bytes, text: bytes) -> bytes:
-        """Return a key's HMAC-SHA-256 over a text; a session that was lost is opened anew, once."""
+        """Return a key's HMAC-SHA-256 over a text."""
+        return self._ask(lambda: self._mac(object_id, text))
+
+    def _ask(self, question: Callable[[], T]) -> T:
+        """Ask the token; a session that was lost is opened anew, once. Raises KEY_TOKEN_UNAVAILABLE."""
         with self._lock:
             try:
-                return self._mac(object_id, text)
+                return question()
             except PKCS11Error:
-                self._session = self._open()
+                pass
             try:
-                return self._mac(object_id, text)
+                self._session = self._open()
+                return question()
+            except PilotageError as error:
+                if error.reason is not Reason.CONFIG_INVALID:
+                    raise
+                # It could be opened when the server began, so this may pass.
+                raise refuse(Reason.KEY_TOKEN_UNAVAILABLE, error.message) from error
             except PKCS11Error as error:
-                raise refuse(
-                    Reason.KEY_TOKEN_UNAVAILABLE, f"The key token does not answer ({type(error).__name__})."
-                ) from error
+                text = f"The key token does not answer ({type(error).__name__})."
+                raise refuse(Reason.KEY_TOKEN_UNAVAILABLE, text) from error
+
+    def _ids(self) -> list[bytes]:
+        return sorted((_id_of(key) for key in self._find({})), reverse=True)
+
+    def _make(self, number: int) -> bytes:
+        """Make a key whose id is a number above that of all others, whatever the clock says."""
+        others = [int.from_bytes(name, "big") for name in self._ids() if len(name) == ID_BYTES]
+        object_id = max([number, *(other + 1 for other in others)]).to_bytes(ID_BYTES, "big")
+        self._session.generate_key(
+            pkcs11.KeyType.GENERIC_SECRET,
+            KEY_BYTES * 8,
+            id=object_id,
+            label=self._place.key,
+            store=True,
+            capabilities=pkcs11.MechanismFlag.SIGN,
+            template={
+                pkcs11.Attribute.SENSITIVE: True,
+                pkcs11.Attribute.EXTRACTABLE: False,
+                pkcs11.Attribute.MODIFIABLE: False,
+                pkcs11.Attribute.WRAP: False,
+            },
+        )
+        return object_id
 
     def _mac(self, object_id: bytes, text: bytes) -> bytes:
         for key in self._find({pkcs11.Attribute.ID: object_id}):

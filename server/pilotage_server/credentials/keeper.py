@@ -148,7 +148,9 @@ class CredentialKeeper:
                 expire_time=useful_until(identity),
             )
             key = Secret(key_to_der(pending.key))
-            sealed = self._sealer.seal(key, retrieval_key, caller.dn, stored.credential_id, stored.expire_time)
+            bound = (caller.dn, stored.credential_id, stored.expire_time)
+            # A key in a token is asked over a bus or a network.
+            sealed = await asyncio.to_thread(self._sealer.seal, key, retrieval_key, *bound)
 
             def add(connection: sqlite3.Connection, note: Note) -> None:
                 rates.take(connection, [self._rate(caller)], stored.create_time)
