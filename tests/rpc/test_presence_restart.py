@@ -16,7 +16,7 @@ from pilotage.wire_errors import translated
 from pilotage.x509.files import load_identity
 from pilotage_server.auth.presence import MARGIN
 from support.journey import acquire, delegate, register, submit
-from support.pilot_rig import free_port
+from support.ports import free_port
 from support.refusals import reason
 from support.server_rig import LOOP, PILOT_ROLE, Client, Rig
 
