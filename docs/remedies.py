@@ -129,4 +129,5 @@ REMEDIES = {
     "operator: is the disk full, or another process on it?": "STORE_UNAVAILABLE DISK_FULL",
     "operator: [the audit](operations.md#the-audit)": "AUDIT_BROKEN",
     "operator: look at the token and its `pin_file`": "KEY_TOKEN_UNAVAILABLE",
+    "let pilots that are over leave, or have the operator raise `limits.pilots_per_key`": "TOO_MANY_PILOTS",
 }
