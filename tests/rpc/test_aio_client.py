@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from toygrid import ToyGrid
 
 from pilotage.aio_client import AsyncClient
 from pilotage.errors import PilotageError
@@ -10,7 +11,8 @@ from pilotage.jobs import JobSpec
 from pilotage.reasons import Reason
 from pilotage.states import JobState
 from pilotage.x509.files import load_identity
-from support.server_rig import LOOP, Rig
+from pilotage_pilot.session import Session
+from support.server_rig import LOOP, PILOT_ROLE, Rig
 
 
 def test_the_asyncio_client_submits_watches_and_cancels(rig: Rig, alice_proxy: Path, tmp_path: Path) -> None:
@@ -53,3 +55,20 @@ def test_the_asyncio_client_submits_watches_and_cancels(rig: Rig, alice_proxy: P
             assert destroyed.destroy_time is not None
 
     LOOP.run(journey())
+
+
+def test_a_pilot_whose_own_login_is_refused_does_not_take_it_for_an_owners(
+    rig: Rig, grid: ToyGrid, tmp_path: Path
+) -> None:
+    robot = grid.robot("Robot - revoked")
+    proxy = grid.voms_proxy(robot, tmp_path / "robot", fqans=(PILOT_ROLE, "/demo"))
+    grid.revoke(robot)
+
+    async def ask() -> None:
+        async with Session(rig.target, ca_dir=grid.ca_dir, identity=load_identity(proxy)) as session:
+            await session.acquire(1, 0.1)
+
+    with pytest.raises(PilotageError) as caught:
+        LOOP.run(ask())
+    assert caught.value.reason is Reason.UNAUTHENTICATED
+    assert "The pilot's own login is refused: CERTIFICATE_REVOKED" in caught.value.message
