@@ -122,24 +122,34 @@ open_group(enum tree tree, const char *path)
 	return -1;
 }
 
+/* The group that we were started in, from where the tree is mounted; or NULL. */
+static const char *
+own_group(enum tree tree)
+{
+	const char *root = places[tree].root, *below = places[tree].own;
+	size_t len;
+
+	if (places[tree].point == NULL || below == NULL)
+		return NULL;
+	if ((len = strlen(root)) > 1) {
+		if (strncmp(below, root, len) != 0 ||
+		    (below[len] != '/' && below[len] != '\0'))
+			return NULL;
+		below += len;
+	}
+	return below;
+}
+
 /* The path, as it is mounted here, of the group that ours shall lie in. */
 static int
 parent_path(const struct run *run, enum tree tree, char *path, size_t size)
 {
-	const char *root = places[tree].root, *point = places[tree].point;
-	const char *below = places[tree].own;
-	size_t len;
+	const char *point = places[tree].point;
+	const char *below = run->config.cgroup_parent != NULL ?
+	    run->config.cgroup_parent : own_group(tree);
 
-	if (point != NULL && run->config.cgroup_parent != NULL)
-		below = run->config.cgroup_parent;
-	else if (point == NULL || below == NULL)
+	if (point == NULL || below == NULL)
 		return -1;
-	else if ((len = strlen(root)) > 1) {
-		if (strncmp(below, root, len) != 0 ||
-		    (below[len] != '/' && below[len] != '\0'))
-			return -1;
-		below += len;
-	}
 	return snprintf(path, size, "%s%s", point,
 	    strcmp(below, "/") != 0 ? below : "") < (int)size ? 0 : -1;
 }
@@ -333,6 +343,14 @@ cgroup_remove(struct cgroup *group)
 	for (tree = 0; tree < NTREES; tree++)
 		failed |= remove_leaf(&group->leaf[tree]);
 	return failed ? -1 : 0;
+}
+
+int
+cgroup_top(const char **below)
+{
+	*below = own_group(TREE_UNIFIED);
+	return *below == NULL ? -1 : open_group(TREE_UNIFIED,
+	    places[TREE_UNIFIED].point);
 }
 
 int

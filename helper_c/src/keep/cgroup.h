@@ -21,6 +21,8 @@ int	cgroup_kill(const struct cgroup *);
 int	cgroup_remove(struct cgroup *);
 /* Open one group of a run whose monitor is gone; -1: there is none. */
 int	cgroup_open(struct cgroup *, enum tree, const char *path);
+/* Where version 2 is mounted, open, and the way to our own group; -1: none. */
+int	cgroup_top(const char **below);
 /* The descriptor of the group of version 2; -1: none. */
 int	cgroup_unified(const struct run *);
 /* How the payload's processes are found: "cgroup2" or "group". */

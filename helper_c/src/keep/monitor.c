@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "keep/aide.h"
+#include "keep/apart.h"
 #include "keep/begin.h"
 #include "keep/cgroup.h"
 #include "keep/control.h"
@@ -50,6 +51,11 @@ make_cgroup(struct run *run)
 	}
 	if (cgroup_make(run, detail) == -1)
 		refuse(run, PIL_CGROUP_FAILED, "%s", detail);
+	/* Only then: without a group of its own the payload would go along. */
+	if (cgroup_unified(run) != -1 && apart_go() == -1 &&
+	    run->config.cgroup == CGROUP_REQUIRED)
+		refuse(run, PIL_CGROUP_FAILED, "the monitor cannot leave a "
+		    "control group that is the caller's: %s", strerror(errno));
 }
 
 /* Step 18: without namespaces only if the site says so, and never in silence. */
