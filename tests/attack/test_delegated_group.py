@@ -1,4 +1,4 @@
-"""A pilot whose control group a batch system has handed on to it (systemd's Delegate=yes): what it may not do with it."""
+"""A pilot whose control group a batch system has handed on to it (systemd's Delegate=): what it may not do with it."""
 
 import os
 import subprocess

@@ -6,13 +6,14 @@ import os
 import resource
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from support.helper_rig import HelperRig
+from support.helper_rig import ANALYSIS, HelperRig
 from support.processes import monitor_of
 
 pytestmark = pytest.mark.root
@@ -56,10 +57,11 @@ sys.stdin.read()
 class Held:
     """A run whose payload prints a line, and then waits."""
 
-    def __init__(self, rig: HelperRig, *payload: str | Path) -> None:
+    def __init__(self, rig: HelperRig, *payload: str | Path, proxy: Path | None = None) -> None:
+        self.rig = rig
         words = payload or (SH, "-c", "trap '' TERM; echo ready; while :; do sleep 0.02; done")
         before = {path.name for path in (rig.rundir / "jobs").glob("*")}
-        self.process = rig.start(["run", "--proxy", str(rig.proxy()), "--", *map(str, words)])
+        self.process = rig.start(["run", "--proxy", str(proxy or rig.proxy()), "--", *map(str, words)])
         assert self.process.stdout
         assert self.process.stdout.readline() == b"ready\n"
         (self.id,) = {path.name for path in (rig.rundir / "jobs").glob("*")} - before
@@ -69,15 +71,20 @@ class Held:
     def descriptors(self) -> int:
         return len(list(Path(f"/proc/{self.monitor}/fd").iterdir()))
 
+    def end(self) -> None:
+        """Kill the front, and wait for what it has the monitor do."""
+        self.process.kill()
+        self.process.wait()
+        assert self.process.stdout
+        self.process.stdout.close()
+        assert self.rig.wait(lambda: not Path(f"/proc/{self.monitor}").exists())
+
 
 @pytest.fixture
 def held(rig: HelperRig) -> Iterator[Held]:
     run = Held(rig)
     yield run
-    run.process.kill()
-    run.process.wait()
-    assert run.process.stdout
-    run.process.stdout.close()
+    run.end()
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -167,3 +174,25 @@ def test_no_limit_of_the_caller_keeps_the_end_out_of_the_log(rig: HelperRig) -> 
         assert size > padding
     finally:
         rig.log.write_bytes(before)
+
+
+# Stops every other process of its account, as often as it can.
+STOPPER = "import os, signal\nprint('ready', flush=True)\nwhile True: os.kill(-1, signal.SIGSTOP)"
+
+
+def test_a_payload_cannot_stop_who_works_for_the_monitor(rig: HelperRig) -> None:
+    """What the monitor has done with the account's rights it waits for, and hears nothing meanwhile."""
+    proxies = []
+    for hours in range(2, 10):
+        out = rig.prefix / "proxies" / f"stopped-{hours}.pem"
+        rig.grid.voms_proxy(rig.owners[0], out, vo="demo", fqans=(ANALYSIS,), hours=hours)
+        proxies.append(rig.give(out))
+    held = Held(rig, os.path.realpath("/usr/bin/python3"), "-c", STOPPER, proxy=proxies[0])
+    orders = [["renew", held.id, "--proxy", str(proxy)] for proxy in proxies[1:]]
+    orders += [["signal", held.id, "CONT", "--all"]] * 20
+    for words in orders:
+        begun = time.monotonic()
+        assert rig.start(words).communicate() == (b"", b"")
+        assert time.monotonic() - begun < 1.5
+    held.end()
+    assert (rig.processes(), rig.left()) == ([], [])

@@ -14,12 +14,12 @@
 #include "base/text.h"
 #include "keep/aide.h"
 #include "keep/audit.h"
-#include "keep/become.h"
 #include "keep/bounds.h"
 #include "keep/renew.h"
 #include "keep/rundir.h"
 #include "keep/verifier.h"
 #include "privsep/order.h"
+#include "privsep/switch.h"
 #include "privsep/sys.h"
 
 #define WRITE_USEC	10000000
@@ -89,10 +89,13 @@ compare(const struct pil_identity *old, const struct pil_identity *new)
 	    "it does not end later than the old one";
 }
 
+/* The monitor waits for it, so that the payload must not be able to stop it. */
 static int
 write_it(const struct run *run, void *arg)
 {
-	if (sys_close_from(3) == -1 || become_account(run) == -1)
+	const struct ids target = { run->map.uid, run->map.gid };
+
+	if (sys_close_from(3) == -1 || switch_beside(&target) == -1)
 		return 1;
 	return rundir_renew(run, arg) == -1;
 }

@@ -89,7 +89,7 @@ kill_all(const struct run *run, void *arg)
 	int left = 0;
 
 	(void)arg;
-	if (sys_close_from(3) == -1 || switch_to_killer(&target) == -1)
+	if (sys_close_from(3) == -1 || switch_beside(&target) == -1)
 		return MANY + 1;
 	/* Linux answers 0 also when there was nothing that it may signal. */
 	while (kill(-1, SIGKILL) == 0 && (left = count_processes()) != 0 &&
@@ -127,13 +127,14 @@ sweep_processes(struct run *run)
 static int
 signal_all(const struct run *run, void *arg)
 {
+	const struct ids target = { run->map.uid, run->map.gid };
 	int fd, pid, sig = *(int *)arg;
 	FILE *list;
 
 	fd = openat(cgroup_unified(run), "cgroup.procs",
 	    O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd == -1 || dup2(fd, 3) == -1 || sys_close_from(4) == -1 ||
-	    become_account(run) == -1 ||
+	    switch_beside(&target) == -1 ||
 	    (list = fdopen(3, "r")) == NULL)
 		return 1;
 	while (fscanf(list, "%d", &pid) == 1)

@@ -17,10 +17,10 @@
 #include "privsep/switch.h"
 
 /*
- * Where no accounts are; plus the pid, so that no killer's uid is another's,
- * for then they could kill each other.
+ * Where no accounts are; plus the pid, so that no such uid is another's, for
+ * then they could kill each other.
  */
-#define KILLER_BASE	0xf0000000u
+#define BESIDE_BASE	0xf0000000u
 
 static int
 get_capabilities(struct __user_cap_data_struct data[2])
@@ -213,9 +213,9 @@ switch_leave_groups(void)
 }
 
 int
-switch_to_killer(const struct ids *target)
+switch_beside(const struct ids *target)
 {
-	const uid_t own = KILLER_BASE + (uid_t)getpid();
+	const uid_t own = BESIDE_BASE + (uid_t)getpid();
 	uid_t r, e, s;
 
 	if (switch_bound() == -1 || setgroups(0, NULL) == -1 ||

@@ -24,9 +24,10 @@ int	switch_is_root(void);
 /* One effective capability set bit for each of the named; 0 when missing. */
 int	switch_has_capabilities(void);
 /*
- * Become a process that may signal those of the uid and none other, and that
- * they may not signal: real and saved uid are nobody's.
+ * Become a process that has the account's rights on files and may signal its
+ * processes and none other, but that they may not signal or stop: real and saved
+ * uid are nobody's. It has the account's first group alone.
  */
-int	switch_to_killer(const struct ids *);
+int	switch_beside(const struct ids *);
 
 #endif
