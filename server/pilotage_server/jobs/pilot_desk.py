@@ -22,6 +22,7 @@ from pilotage_server.jobs import reports
 from pilotage_server.jobs.askers import Askers
 from pilotage_server.jobs.broker import Broker
 from pilotage_server.jobs.dispatch import Dispatch
+from pilotage_server.jobs.handing_out import Acquired, HandingOut
 from pilotage_server.jobs.ids import NewId, new_id
 from pilotage_server.jobs.job_class import fits
 from pilotage_server.jobs.lease_proxies import note_failed_renewal
@@ -40,19 +41,12 @@ from pilotage_server.store.leases import LeaseRow
 from pilotage_server.store.pilots import PilotRow
 from pilotage_server.store.times import from_microseconds
 from pilotage_server.tokens import TokenKeys
-from pilotage_server.workload import Answer, AttemptResult, Grant, Offer, Order, Report, Requirements, TokenAndKey
+from pilotage_server.workload import Answer, AttemptResult, Offer, Order, Report, Requirements, TokenAndKey
 
 T = TypeVar("T")
 log = structlog.get_logger("pilotage.leases")
 
 SWEEP_BATCH = 200
-
-
-class Acquired(msgspec.Struct, frozen=True):
-    """What a pilot got; nothing, when it waited in vain."""
-
-    grants: tuple[Grant, ...]
-    drain: bool
 
 
 class Beat(msgspec.Struct, frozen=True):
@@ -87,6 +81,7 @@ class PilotDesk:
         self._clock = clock
         self._new_id = make_id
         self._broker = Broker()
+        self._handing_out = HandingOut(database, notices, self._broker, clock)
         self._dispatch = Dispatch(self._broker, wrapping, token_keys, limits, times, make_id)
 
     @property
@@ -168,9 +163,12 @@ class PilotDesk:
         def takes(requirements: Requirements) -> bool:
             return fits(requirements, pilot.offer, self._wall_left(pilot), admitted)
 
+        take = functools.partial(self._take, caller, pilot_id, slots, admitted)
         with self._notices.waiting(takes, slots) as place:
             while True:
-                acquired = await self._move("server", functools.partial(self._take, caller, pilot_id, slots, admitted))
+                acquired = await self._handing_out.lease(
+                    functools.partial(self._take, caller, pilot_id, slots, admitted)
+                )
                 place.served()
                 if acquired.grants or acquired.drain:
                     return acquired
