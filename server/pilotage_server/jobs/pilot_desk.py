@@ -166,9 +166,7 @@ class PilotDesk:
         take = functools.partial(self._take, caller, pilot_id, slots, admitted)
         with self._notices.waiting(takes, slots) as place:
             while True:
-                acquired = await self._handing_out.lease(
-                    functools.partial(self._take, caller, pilot_id, slots, admitted)
-                )
+                acquired = await self._handing_out.lease(take)
                 place.served()
                 if acquired.grants or acquired.drain:
                     return acquired
