@@ -289,6 +289,24 @@ def test_an_admin_bans_a_name_or_an_attribute_with_all_below_it(
     assert admin_shell.run("admin", "ban", alice.dn, "--why", "").code == 2
 
 
+@pytest.mark.parametrize(
+    "subject",
+    [
+        f"{PILOT_ROLE}/Capability=NULL",
+        "/demo/Role=NULL/Capability=NULL",
+        f"{PILOT_ROLE}/",
+        "/demo//Role=pilot",
+        "/demo/Role=pi lot",
+    ],
+)
+def test_a_ban_that_would_shut_nobody_out_is_refused(rig: Rig, pilot: Client, admin_shell: Shell, subject: str) -> None:
+    """Attributes as voms-proxy-info prints them, and what is none: no caller has those."""
+    told = admin_shell.run("admin", "ban", subject, "--why", "stolen")
+    assert (told.code, "INVALID_ARGUMENT" in told.err) == (2, True)
+    assert admin_shell.ok("admin", "bans") == ""
+    register(pilot)
+
+
 def test_the_jobs_of_a_banned_owner_are_held_and_stopped(
     rig: Rig, owner: Client, pilot: Client, admin_shell: Shell, alice: Identity, alice_identity: LocalIdentity
 ) -> None:

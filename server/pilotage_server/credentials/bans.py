@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 from pilotage.errors import PilotageError, refuse
 from pilotage.reasons import Reason
+from pilotage.voms.fqans import normalise
 from pilotage_server import metrics
 from pilotage_server.clock import Clock
 from pilotage_server.credentials.abuse import AbuseLimits
@@ -79,6 +80,7 @@ class Bans:
     async def ban(self, caller: Principal, subject: str, why: str) -> None:
         """Shut a DN or an FQAN out, with all below it; again changes nothing."""
         check_subject(subject)
+        _check_spelling(subject)
         if not 0 < len(why) <= LONGEST or not why.isprintable():
             raise refuse(Reason.INVALID_ARGUMENT, f"why: say it in 1 to {LONGEST} printable characters.")
         now = self._clock()
@@ -147,3 +149,15 @@ def check_subject(subject: str) -> None:
     first = subject[1:].partition("/")[0]
     if not subject.startswith("/") or not first or len(subject) > LONGEST or not subject.isprintable():
         raise refuse(Reason.INVALID_ARGUMENT, "A subject is a DN (/O=...) or an FQAN (/vo...).")
+
+
+def _check_spelling(subject: str) -> None:
+    """Raise INVALID_ARGUMENT for an FQAN in a spelling that callers' attributes never have: it would ban nobody."""
+    if "=" in subject[1:].partition("/")[0]:
+        return
+    try:
+        spelt = normalise(subject)
+    except PilotageError as error:
+        raise refuse(Reason.INVALID_ARGUMENT, f"A ban's subject: {error.message}") from error
+    if spelt != subject:
+        raise refuse(Reason.INVALID_ARGUMENT, f"{subject} is written {spelt} here; that bans all below it as well.")
