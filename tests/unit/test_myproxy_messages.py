@@ -4,13 +4,17 @@ import contextlib
 import string
 
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pilotage.errors import PilotageError
+from pilotage.myproxy.client import _prove
 from pilotage.myproxy.messages import (
     LARGEST_VALUE,
     LONGEST_LIFETIME,
+    Answer,
     Command,
     Kind,
     Request,
@@ -24,6 +28,8 @@ from pilotage.myproxy.messages import (
 )
 from pilotage.reasons import Reason
 from pilotage.secret import Secret
+from pilotage.x509.files import LocalIdentity
+from pilotage.x509.keys import KeyKind, make_key
 
 STOCK = (
     b"VERSION=MYPROXYv2\nCOMMAND=1\nUSERNAME=alice\nPASSPHRASE=open sesame\nLIFETIME=43200\n"
@@ -174,3 +180,17 @@ def test_what_is_no_certificate_is_seen_from_its_head(head: bytes) -> None:
     with pytest.raises(PilotageError) as caught:
         der_length(head)
     assert caught.value.reason is Reason.MYPROXY_MALFORMED
+
+
+@pytest.mark.parametrize("challenge", ["", "pay Mallory", "00" * 15, "00" * 65, "0g" * 16, "00" * 16 + " "])
+def test_a_client_signs_random_numbers_and_nothing_else_a_server_may_want_signed(challenge: str) -> None:
+    key = make_key(KeyKind.RSA_2048)
+    assert isinstance(key, rsa.RSAPrivateKey)
+    answer = Answer(Kind.CHALLENGE, challenges=(("X509_certificate", challenge),))
+    with pytest.raises(PilotageError) as caught:
+        _prove(answer, LocalIdentity(chain=(), key=key, source="proxy"))
+    assert caught.value.reason is Reason.MYPROXY_ANSWER_INVALID
+    genuine = Answer(Kind.CHALLENGE, challenges=(("X509_certificate", "0a" * 16),))
+    reply = _prove(genuine, LocalIdentity(chain=(), key=key, source="proxy"))
+    length = int.from_bytes(reply[4:8], "big")
+    key.public_key().verify(reply[8 : 8 + length], b"0a" * 16, padding.PKCS1v15(), hashes.SHA1())

@@ -42,6 +42,8 @@ from pilotage.x509.requests import make_request
 
 DEFAULT_PORT = 7512
 HOST = re.compile(r"[A-Za-z0-9._:%-]{1,253}", re.ASCII)
+CHALLENGE = re.compile(r"[0-9A-Fa-f]{32,128}", re.ASCII)
+"""Sixteen random bytes, or some more: whoever signs what a server sends must not sign anything it may want signed."""
 SECONDS = 60.0
 CHUNK = 16 * 1024
 GSI_HELLO = b"0"
@@ -221,6 +223,10 @@ def _prove(answer: Answer, older: LocalIdentity | None) -> bytes:
         )
     if not isinstance(older.key, rsa.RSAPrivateKey):
         raise refuse(Reason.KEY_KIND_REFUSED, f"{older.source}: MyProxy takes a proof by an RSA key only.")
+    if not CHALLENGE.fullmatch(offered[method]):
+        raise refuse(
+            Reason.MYPROXY_ANSWER_INVALID, "The server's challenge is not the random number that is signed here."
+        )
     signature = older.key.sign(offered[method].encode(), padding.PKCS1v15(), HASHES[method])
     return challenge_reply(METHODS[method], signature, older.chain_der)
 

@@ -85,6 +85,11 @@ class Sealer:
         """Return what every sealed form begins with that was made with the present key."""
         return self._current.version + self._current.key_id
 
+    @property
+    def asks_a_token(self) -> bool:
+        """Tell whether sealing asks a PKCS#11 token, which may take its time."""
+        return self._current.version == TOKEN_VERSION
+
     def is_current(self, sealed: bytes) -> bool:
         """Tell whether a sealed form was made with the present key."""
         return sealed.startswith(self.current_prefix)
