@@ -5,6 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
 from toygrid import Identity, ToyGrid
 
 from pilotage.reasons import Reason
@@ -231,6 +232,24 @@ def test_a_renewal_never_goes_beyond_what_its_lease_had_under_a_narrower_policy(
     # A new lease begins under the new policy.
     submit(rig.client(member.identity), member.delegated)
     assert facts(pilot.retrieve(pilot.take()), rig)[:2] == (False, None)
+
+
+@pytest.mark.xfail(
+    strict=True, reason="ProxyIssuer._issue narrows renewals alone; a pilot may retrieve once more instead"
+)
+def test_a_second_retrieval_goes_beyond_what_its_lease_had_no_more_than_a_renewal(
+    ruled: Callable[..., Rig], alice_proxy: Path, pilot_proxy: Path
+) -> None:
+    rig = ruled(**BY_VO)
+    owner, pilot = Member(rig, alice_proxy), Node(rig, pilot_proxy)
+    owner.submit()
+    lease = pilot.take()
+    assert facts(pilot.retrieve(lease), rig) == (True, 1, 1)
+    rig.stop()
+    rig = ruled()
+    pilot = Node(rig, pilot_proxy, pilot.pilot_id)
+    lease.credential_token = pilot.token(lease)
+    assert facts(pilot.retrieve(lease), rig) == (True, 1, 1)
 
 
 def test_a_lease_goes_on_when_its_pilot_is_a_target_no_more_and_its_owner_hears_why_it_is_not_renewed(
