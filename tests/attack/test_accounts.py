@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import platform
 import pwd
 import re
 import select
@@ -18,7 +19,7 @@ from support.lease_rig import Question
 
 pytestmark = pytest.mark.root
 BIG = 3_000_000_000
-HESIOD = Path("/lib/x86_64-linux-gnu/libnss_hesiod.so.2")
+HESIOD = Path(f"/lib/{platform.machine()}-linux-gnu/libnss_hesiod.so.2")
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from support.helper_rig import POOL, HelperRig
+from support.injection import numbers
 
 pytestmark = pytest.mark.root
 SH = os.path.realpath("/bin/sh")
@@ -137,17 +138,16 @@ def test_an_open_mask_makes_no_open_file(rig: HelperRig) -> None:
     log.unlink()
 
 
-SYS_RT_SIGACTION = 13  # x86-64
-
-
 def test_ignored_and_blocked_signals_change_nothing(rig: HelperRig) -> None:
+    rt_sigaction = numbers()["rt_sigaction"]
+
     def prepare() -> None:
         for number in range(1, 32):
             if number not in (signal.SIGKILL, signal.SIGSTOP):
                 signal.signal(number, signal.SIG_IGN)
         for number in (32, 33):  # the C library's own, which make and posix_spawn hand on ignored
             action = (ctypes.c_ulong * 4)(1)
-            ctypes.CDLL(None).syscall(SYS_RT_SIGACTION, number, action, None, 8)
+            ctypes.CDLL(None).syscall(rt_sigaction, number, action, None, 8)
         signal.pthread_sigmask(signal.SIG_SETMASK, range(1, 65))
 
     done = rig.run(SH, "-c", "grep -E '^Sig(Blk|Ign|Cgt|Pnd)' /proc/self/status; exit 42", prepare=prepare)

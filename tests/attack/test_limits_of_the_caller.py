@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from support.helper_rig import HelperRig
+from support.injection import numbers
 from support.processes import children, monitor_of
 
 pytestmark = pytest.mark.root
@@ -180,12 +181,11 @@ def test_in_any_user_namespace_nothing_is_written(rig: HelperRig, options: list[
 # shares of the machine
 
 IOPRIO_IDLE = 3 << 13
-SYS_IOPRIO_SET, SYS_IOPRIO_GET = 251, 252  # x86-64
 PR_SET_TIMERSLACK, PR_GET_TIMERSLACK = 29, 30
 
 
 def ioprio(pid: int) -> int:
-    return int(ctypes.CDLL(None).syscall(SYS_IOPRIO_GET, 1, pid))
+    return int(ctypes.CDLL(None).syscall(numbers()["ioprio_get"], 1, pid))
 
 
 WORST_SHARE = f"""\
@@ -195,9 +195,9 @@ os.nice(19)
 os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 os.sched_setaffinity(0, {{min(os.sched_getaffinity(0))}})
 libc = ctypes.CDLL(None)
-assert libc.syscall({SYS_IOPRIO_SET}, 1, 0, {IOPRIO_IDLE | 7}) == 0
+assert libc.syscall(int(sys.argv[1]), 1, 0, {IOPRIO_IDLE | 7}) == 0
 assert libc.prctl({PR_SET_TIMERSLACK}, ctypes.c_ulong(10**9), 0, 0, 0) == 0
-os.execv(sys.argv[1], sys.argv[1:])
+os.execv(sys.argv[2], sys.argv[2:])
 """
 
 
@@ -225,7 +225,7 @@ def test_the_monitor_takes_back_a_bad_share_and_the_payload_does_not(rig: Helper
     with rig.configured(f"\n[isolation]\nnamespaces = {spaces}"):
         process = rig.start(
             ["run", "--proxy", str(rig.proxy()), "--", SH, "-c", "echo ready; exec sleep 300"],
-            program=(PYTHON, "-c", WORST_SHARE),
+            program=(PYTHON, "-c", WORST_SHARE, str(numbers()["ioprio_set"])),
         )
         assert process.stdout
         assert process.stdout.readline() == b"ready\n"

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from support.helper_rig import HelperRig
+from support.injection import numbers
 from support.lease_rig import MONTH, World, age, ask, home, leases, world
 
 pytestmark = pytest.mark.root
@@ -77,7 +78,7 @@ LEFT = {
     "a file in /dev/shm": ("open('/dev/shm/x', 'w')", "x in /dev/shm"),
     "a file in /run/lock": ("open('/run/lock/pilotage-left', 'w')", "pilotage-left in /run/lock"),
     "a key": (
-        "import ctypes; k = ctypes.CDLL(None).syscall(248, b'user', b'pilotage-left', b'x', 1, -4); assert k > 0",
+        "import ctypes; k = ctypes.CDLL(None).syscall(ADD_KEY, b'user', b'pilotage-left', b'x', 1, -4); assert k > 0",
         "the kernel keeps keys",
     ),
     "a file in another's directory": ("open('/tmp/others/x', 'w')", "x in /tmp"),
@@ -117,6 +118,7 @@ LEFT = {
 @pytest.mark.parametrize("what", LEFT)
 def test_something_left_keeps_the_lease(place: World, account: str, what: str) -> None:
     script, reason = LEFT[what]
+    script = script.replace("ADD_KEY", str(numbers()["add_key"]))
     place.root("mkdir -m 777 /tmp/others")
     place.as_account(account, f"import os; os.environ['HOME'] = {str(home(account))!r}; {script}")
     assert reason in place.recycle()[account]
@@ -126,7 +128,7 @@ def test_something_left_keeps_the_lease(place: World, account: str, what: str) -
     )
     place.root("umount /tmp/q; rmdir /tmp/q; rm -f /run/lock/pilotage-left")
     if what == "a key":
-        place.as_account(account, "import ctypes; assert ctypes.CDLL(None).syscall(250, 7, -4) == 0")
+        place.as_account(account, f"import ctypes; assert ctypes.CDLL(None).syscall({numbers()['keyctl']}, 7, -4) == 0")
     if "home" not in what and "skeleton" not in what:
         assert place.recycle() == {account: ""}
 

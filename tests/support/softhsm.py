@@ -1,13 +1,17 @@
 """Real PKCS#11 tokens, of SoftHSM. The library reads its configuration once a process: all tokens are made before."""
 
 import os
+import platform
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
-MODULES = ("/usr/lib/softhsm/libsofthsm2.so", "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so")
+MODULES = (
+    "/usr/lib/softhsm/libsofthsm2.so",
+    f"/usr/lib/{platform.machine()}-linux-gnu/softhsm/libsofthsm2.so",
+)
 TOKENS = 20
 PIN = "0529-prüfung"
 
