@@ -67,7 +67,8 @@ class KeyKeeper:
         try:
             self.keep(sealed.credential.credential_id, sealed.retrieval_key)
         except OSError as error:
-            return f"the credential cannot be used again later: its retrieval key cannot be kept ({error})"
+            why = f"{error.filename or self._folder}: {error.strerror or error}"
+            return f"the credential cannot be used again later: its retrieval key cannot be kept ({why})"
         return ""
 
     def forget(self, credential_id: str) -> None:

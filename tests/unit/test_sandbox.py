@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import io
 import os
+import resource
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -255,6 +256,27 @@ def test_nothing_is_written_over_unless_asked(tmp_path: Path) -> None:
     assert not (tmp_path / "first").exists()
     unpack(io.BytesIO(raw), tmp_path, overwrite=True)
     assert (tmp_path / "second").read_text() == "new"
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_full_disk_leaves_no_part_of_a_file_and_takes_none_away(overwrite: bool, tmp_path: Path) -> None:
+    raw = archive(text("small", b"s"), symlink("link", "small"), text("folder/large", b"l" * 100_000))
+    large = tmp_path / "folder" / "large"
+    if overwrite:
+        large.parent.mkdir()
+        large.write_text("what was there")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            unpack(io.BytesIO(raw), tmp_path, overwrite=overwrite)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    left = {path.name for path in tmp_path.rglob("*") if not path.is_dir()}
+    assert left == ({"large"} if overwrite else set())
+    assert not overwrite or large.read_text() == "what was there"
+    assert unpack(io.BytesIO(raw), tmp_path, overwrite=overwrite).names
+    assert large.stat().st_size == 100_000
 
 
 def test_links_that_are_there_already_are_not_followed(tmp_path: Path) -> None:

@@ -91,7 +91,8 @@ def look_at_credentials(credentials: list[Credential], identity: LocalIdentity, 
     subject = "credential"
     usable = [one for one in credentials if one.revoke_time is None and one.expire_time > now]
     # A newer one of the same kind is used in the place of those that end before it.
-    longest = {(one.name, one.fqans[:1]): one for one in sorted(usable, key=lambda one: one.expire_time)}.values()
+    order = sorted(usable, key=lambda one: (one.expire_time, one.create_time))
+    longest = {(one.name, one.fqans[:1]): one for one in order}.values()
     longer = chain_end(identity.chain) - now >= ENDS_SOON
     for one in credentials:
         attribute = one.fqans[0] if one.fqans else "no attributes"

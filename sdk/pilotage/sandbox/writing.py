@@ -3,12 +3,13 @@
 import contextlib
 import errno
 import os
+import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from pilotage.errors import refuse
+from pilotage.errors import PilotageError, refuse
 from pilotage.reasons import Reason
 from pilotage.sandbox.reading import Contents, Limits, Parts, check_archive, read_archive
 from pilotage.sandbox.rules import join, shown
@@ -22,7 +23,8 @@ def unpack(file: IO[bytes], directory: Path, limits: Limits | None = None, *, ov
 
     The archive (a seekable file) is read twice: nothing is written unless all of it is safe and, but
     for `overwrite`, none of its files is there already. Nothing is written through a link, and
-    modes are 0755 or 0644 less the caller's mask.
+    modes are 0755 or 0644 less the caller's mask. When writing fails (a full disk), what was new is removed, and of
+    what was to be replaced each file is the old one or the new one, whole.
     """
     limits = limits or Limits()
     start = file.tell()
@@ -41,6 +43,7 @@ class _Writer:
     def __init__(self, directory: Path, overwrite: bool) -> None:
         self._directory = directory
         self._overwrite = overwrite
+        self._new: list[Parts] = []
         try:
             # The folder itself is the caller's choice and may be reached by a link.
             self._root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -52,7 +55,11 @@ class _Writer:
     def __enter__(self) -> "_Writer":
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            for parts in self._new:
+                with contextlib.suppress(OSError, PilotageError), self._open_folder(parts[:-1]) as parent:
+                    os.unlink(parts[-1], dir_fd=parent)
         os.close(self._root)
 
     def refuse_existing(self, name: str) -> None:
@@ -69,17 +76,25 @@ class _Writer:
 
     @contextlib.contextmanager
     def file(self, parts: Parts, executable: bool) -> Iterator[IO[bytes]]:
-        with self._place(parts) as parent:
-            descriptor = os.open(parts[-1], NEW_FILE, 0o755 if executable else 0o644, dir_fd=parent)
-            with open(descriptor, "wb") as out:
-                yield out
+        mode = 0o755 if executable else 0o644
+        with self._place(parts) as (parent, taken):
+            name = f".pilotage-{secrets.token_hex(8)}" if taken else parts[-1]
+            try:
+                with open(os.open(name, NEW_FILE, mode, dir_fd=parent), "wb") as out:
+                    yield out
+                if taken:
+                    os.rename(name, parts[-1], src_dir_fd=parent, dst_dir_fd=parent)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    os.unlink(name, dir_fd=parent)
+                raise
 
     def symlink(self, parts: Parts, target: str) -> None:
-        with self._place(parts) as parent:
+        with self._free(parts) as parent:
             os.symlink(target, parts[-1], dir_fd=parent)
 
     def hardlink(self, parts: Parts, target: Parts) -> None:
-        with self._open_folder(target[:-1]) as source, self._place(parts) as parent:
+        with self._open_folder(target[:-1]) as source, self._free(parts) as parent:
             os.link(target[-1], parts[-1], src_dir_fd=source, dst_dir_fd=parent, follow_symlinks=False)
 
     @contextlib.contextmanager
@@ -105,15 +120,22 @@ class _Writer:
             os.close(descriptor)
 
     @contextlib.contextmanager
-    def _place(self, parts: Parts) -> Iterator[int]:
-        """Open the folder a new member goes to, with the place free."""
+    def _place(self, parts: Parts) -> Iterator[tuple[int, bool]]:
+        """Open the folder a new member goes to; tell whether something is there that it may replace."""
         with self._open_folder(parts[:-1]) as parent:
-            try:
+            facts = None
+            with contextlib.suppress(FileNotFoundError):
                 facts = os.stat(parts[-1], dir_fd=parent, follow_symlinks=False)
-            except FileNotFoundError:
-                pass
-            else:
-                if not self._overwrite or stat.S_ISDIR(facts.st_mode):
-                    raise refuse(Reason.INVALID_ARGUMENT, f"{shown(join(parts))} exists already and is left alone.")
+            if facts is not None and (not self._overwrite or stat.S_ISDIR(facts.st_mode)):
+                raise refuse(Reason.INVALID_ARGUMENT, f"{shown(join(parts))} exists already and is left alone.")
+            yield parent, facts is not None
+            if facts is None:
+                self._new.append(parts)
+
+    @contextlib.contextmanager
+    def _free(self, parts: Parts) -> Iterator[int]:
+        """Open the folder a new link goes to, with the place free."""
+        with self._place(parts) as (parent, taken):
+            if taken:
                 os.unlink(parts[-1], dir_fd=parent)
             yield parent
