@@ -19,6 +19,7 @@ REMEDIES = {
     "owner: submit again, asking for more": "LIMIT_WALL_TIME LIMIT_MEMORY LIMIT_DISK LIMIT_CPU_TIME",
     "owner: give the program's full path, or take it along and write `./`": "COMMAND_NOT_FOUND COMMAND_UNUSABLE",
     "owner: `pilotage events JOB` tells each attempt's reason": "ATTEMPTS_EXHAUSTED",
+    "owner: look at `--site`, `--tag` and sizes; cancel, and submit anew": "NO_PILOT_FITS",
     # who somebody is
     "log in; the SDK does": (
         "UNAUTHENTICATED CHALLENGE_INVALID CHALLENGE_EXPIRED CHALLENGE_USED SESSION_INVALID SESSION_EXPIRED"

@@ -244,6 +244,7 @@ class Reason(enum.Enum):
     ATTEMPTS_EXHAUSTED = 714
     PILOT_LOST = 715
     TOO_MANY_PILOTS = 716
+    NO_PILOT_FITS = 717
     # sandboxes and logs
     SANDBOX_NOT_FOUND = 800
     SANDBOX_TOO_LARGE = 801
@@ -1002,6 +1003,9 @@ TABLE: dict[Reason, Row] = {
         1,
         True,
         "As many pilots are registered with this certificate and key as the service allows.",
+    ),
+    Reason.NO_PILOT_FITS: Row(
+        "StateError", Code.FAILED_PRECONDITION, 1, True, "No pilot that asks for work offers what the job wants."
     ),
     # sandboxes and logs
     Reason.SANDBOX_NOT_FOUND: Row("NotFoundError", Code.NOT_FOUND, 3, False, "No such sandbox."),

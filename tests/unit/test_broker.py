@@ -188,7 +188,7 @@ async def test_a_job_that_no_pilot_may_serve_says_so_while_pilots_ask(tmp_path: 
     waits = await made.job(his, BOB)
     assert (waits.state, waits.reason) == (JobState.ACTIVATED, "TARGET_REFUSED")
     assert waits.message.startswith("The policy lets no pilot that asked for work in the last hour have")
-    assert (await made.job(hers)).reason == ""
+    assert (await made.job(hers)).reason == "NO_PILOT_FITS"
     made.turn(3601)
     assert (await made.job(his, BOB)).reason == ""
     assert await made.take(pilot_id) == ()
@@ -203,15 +203,46 @@ async def test_a_job_that_no_pilot_may_serve_says_so_while_pilots_ask(tmp_path: 
 
 def test_as_many_pilots_as_there_are_leave_a_bounded_memory() -> None:
     asked = Askers(RetrievalPolicy(vos={"closed": RetrievalRules(targets=(PILOT.dn,))}), lambda: START)
-    asked.admitted(PILOT)
+    wanted = spec().requirements(("closed",))
+    asked.admitted(PILOT, OFFER)
     for number in range(askers.MOST - 1):
-        asked.admitted(principal(f"Pilot x{number}"))
+        asked.admitted(principal(f"Pilot x{number}"), OFFER)
     assert len(asked._asked) == askers.MOST
-    asked.admitted(PILOT)
-    asked.admitted(principal("one more"))
+    assert asked.why_not(spec(site="elsewhere").requirements(("closed",))) is not None
+    asked.admitted(PILOT, OFFER)
+    asked.admitted(principal("one more"), OFFER)
     # Who asked again is not the oldest.
     assert len(asked._asked) == askers.MOST
-    assert not asked.refused_by_all(["closed"])
+    assert asked.why_not(wanted) is None
+    # What was forgotten may have fitted.
+    assert asked.why_not(spec(site="elsewhere").requirements(("closed",))) is None
+
+
+@pytest.mark.asyncio
+async def test_a_job_that_nobodys_offer_fits_says_so_while_pilots_ask(tmp_path: Path) -> None:
+    made = Desks(tmp_path)
+    lost = await made.submit(ALICE, spec(site="elswhere"))
+    huge = await made.submit(ALICE, spec(cores=5))
+    named = await made.submit(ALICE, spec(tags=("gpu", "tpu")))
+    fine = await made.submit(ALICE)
+    assert [(await made.job(one)).reason for one in (lost, huge, named, fine)] == [""] * 4
+    here = await made.register()
+    for _ in range(2):
+        await made.take(here)
+    told = [await made.job(one) for one in (lost, huge, named)]
+    assert {(one.state, one.reason) for one in told} == {(JobState.ACTIVATED, "NO_PILOT_FITS")}
+    assert told[0].message == "No pilot of the site elswhere has asked for work in the last hour."
+    assert told[1].message.startswith("No pilot that asked for work in the last hour offers what the job wants")
+    assert (await made.job(fine)).reason == ""
+    # What differs from node to node is one kind.
+    await made.take(await made.register(worker_node="wn3", disk_bytes=OFFER.disk_bytes + 4096))
+    assert len(made.askers._asked) == 1
+    # A pilot of the same robot on a larger node.
+    await made.take(await made.register(cores=8, worker_node="wn2"))
+    assert (await made.job(huge)).reason == ""
+    made.turn(3601)
+    assert (await made.job(lost)).reason == ""
+    await made.close()
 
 
 async def steps_of_a_match(made: Desks, pilot_id: str) -> int:

@@ -40,9 +40,6 @@ HOLDS = (
 """What a job may be held for at its submission, when its owner chose so: what a new delegation puts right."""
 
 
-NO_TARGET = "The policy lets no pilot that asked for work in the last hour have this credential; the job waits for one."
-
-
 class ItemResult(msgspec.Struct, frozen=True):
     """What became of one item of a bulk call; an empty reason means that it was done."""
 
@@ -182,7 +179,7 @@ class JobDesk:
         return self._credentials.names(caller.dn)
 
     async def get(self, caller: Principal, job_id: str) -> Job:
-        """Return one of the caller's jobs; one that waits says so when no pilot may have its credential."""
+        """Return one of the caller's jobs; one that waits says so when no pilot may have it or fits it."""
 
         def read(connection: sqlite3.Connection) -> tuple[Job, Requirements | None]:
             job = jobs.view(connection, job_id, self._names(caller))
@@ -193,9 +190,8 @@ class JobDesk:
 
         await self._database.caught_up()
         job, waits = await self._database.read(read)
-        if waits is None or not self._askers.refused_by_all(waits.vos):
-            return job
-        return msgspec.structs.replace(job, reason=Reason.TARGET_REFUSED.name, message=NO_TARGET)
+        why = None if waits is None else self._askers.why_not(waits)
+        return job if why is None else msgspec.structs.replace(job, reason=why.reason.name, message=why.message)
 
     async def list_jobs(
         self, caller: Principal, states: Sequence[JobState], before: int | None, limit: int

@@ -158,7 +158,7 @@ class PilotDesk:
         pilot = await self._database.read(lambda c: self._present(c, caller, pilot_id))
 
         # The same policy decides when the pilot comes for the credential: it is offered no job that it could not serve.
-        admitted = self._askers.admitted(caller)
+        admitted = self._askers.admitted(caller, pilot.offer)
 
         def takes(requirements: Requirements) -> bool:
             return fits(requirements, pilot.offer, self._wall_left(pilot), admitted)
