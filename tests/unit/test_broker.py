@@ -221,7 +221,7 @@ def test_as_many_pilots_as_there_are_leave_a_bounded_memory() -> None:
 @pytest.mark.asyncio
 async def test_a_job_that_nobodys_offer_fits_says_so_while_pilots_ask(tmp_path: Path) -> None:
     made = Desks(tmp_path)
-    lost = await made.submit(ALICE, spec(site="elswhere"))
+    lost = await made.submit(ALICE, spec(site="nowhere"))
     huge = await made.submit(ALICE, spec(cores=5))
     named = await made.submit(ALICE, spec(tags=("gpu", "tpu")))
     fine = await made.submit(ALICE)
@@ -231,7 +231,7 @@ async def test_a_job_that_nobodys_offer_fits_says_so_while_pilots_ask(tmp_path: 
         await made.take(here)
     told = [await made.job(one) for one in (lost, huge, named)]
     assert {(one.state, one.reason) for one in told} == {(JobState.ACTIVATED, "NO_PILOT_FITS")}
-    assert told[0].message == "No pilot of the site elswhere has asked for work in the last hour."
+    assert told[0].message == "No pilot of the site nowhere has asked for work in the last hour."
     assert told[1].message.startswith("No pilot that asked for work in the last hour offers what the job wants")
     assert (await made.job(fine)).reason == ""
     # What differs from node to node is one kind.
