@@ -198,7 +198,7 @@ REFUSED = {
         "p:\nx -> vomspoolaccount\n",
         "always the primary one",
     ),
-    "a pool account without groups": ("", "p:\nvomspoolaccount -> good\n", "would not have all of its groups"),
+    "a pool account without groups": ("", "p:\nvomspoolaccount -> good\n", "has all groups of its account"),
     "half of the account's groups": (
         f'x = "lcmaps_voms_poolaccount.mod" "-gridmapfile {SITE}/v" "-gridmapdir {SITE}/d"'
         ' "--add-primary-gid-from-mapped-account"\n',
