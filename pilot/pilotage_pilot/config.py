@@ -13,11 +13,14 @@ that have none where there is a table
     [voms]
     vo = "vo"
     fqans = ["/vo/Role=analysis"]
+
+or several such, `[[voms]]`, one for each VO: the first is for jobs that do not say which attributes they want.
 """
 
 import datetime
 import socket
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -25,7 +28,10 @@ import msgspec
 
 from pilotage.errors import PilotageError, refuse
 from pilotage.reasons import Reason
+from pilotage.voms.fqans import ADDS, vo_of
 from pilotage.voms.requests import VomsRequest, make_request
+
+LONGEST_VO = 64 - len(ADDS)
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Natural = Annotated[int, msgspec.Meta(ge=0)]
@@ -66,7 +72,7 @@ class PilotConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     worker_node: str = ""
     voms_dir: Path | None = None
     """Known VOs, to check the attributes of the proxies that the server sends; without it the helper alone does."""
-    voms: VomsConfig | None = None
+    voms: VomsConfig | tuple[VomsConfig, ...] = ()
     """Without it no attributes are added."""
     slots: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 1
     cores: Natural = 0
@@ -104,6 +110,25 @@ class PilotConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     log_file: str = "pilotlog.txt"
     """In the workdir unless absolute; "" for standard error alone."""
 
+    @property
+    def vos(self) -> tuple[VomsConfig, ...]:
+        """Return the VOs of which attributes are added; the first is for jobs that do not say."""
+        return (self.voms,) if isinstance(self.voms, VomsConfig) else self.voms
+
+    def voms_for(self, wanted: Sequence[str]) -> VomsConfig | None:
+        """Return what is asked for a job that wants these attributes, or None when nothing is added.
+
+        What a job wants is asked for instead of what the site does, and less than that will not do. Raises
+        VOMSES_NOT_FOUND when it is of a VO that is not served here: the server sends such jobs to others.
+        """
+        if not wanted:
+            return self.vos[0] if self.vos else None
+        vo = vo_of(wanted[0])
+        for voms in self.vos:
+            if voms.vo == vo:
+                return msgspec.structs.replace(voms, fqans=tuple(wanted), allow_subset=False)
+        raise refuse(Reason.VOMSES_NOT_FOUND, f"The job wants {wanted[0]}, and no table voms here is of the VO {vo}.")
+
 
 def load_config(path: Path) -> PilotConfig:
     """Read and check the file, or raise CONFIG_INVALID with what is wrong where."""
@@ -126,8 +151,11 @@ def load_config(path: Path) -> PilotConfig:
             raise refuse(Reason.CONFIG_INVALID, f"{path}: {name} must be an absolute path.")
     if config.voms_dir and not config.voms_dir.is_absolute():
         raise refuse(Reason.CONFIG_INVALID, f"{path}: voms_dir must be an absolute path.")
-    if config.voms:
-        _check_voms(path, config.voms, config.voms_dir)
+    for voms in config.vos:
+        _check_voms(path, voms, config.voms_dir)
+    names = [voms.vo for voms in config.vos]
+    if len(set(names)) != len(names):
+        raise refuse(Reason.CONFIG_INVALID, f"{path}: voms: each VO has one table at most.")
     return msgspec.structs.replace(config, worker_node=config.worker_node or socket.gethostname())
 
 
@@ -136,6 +164,8 @@ def _check_voms(path: Path, voms: VomsConfig, voms_dir: Path | None) -> None:
         raise refuse(Reason.CONFIG_INVALID, f"{path}: voms needs voms_dir, to verify what the VO's servers give.")
     if not voms.vomses.is_absolute():
         raise refuse(Reason.CONFIG_INVALID, f"{path}: voms.vomses must be an absolute path.")
+    if len(voms.vo) > LONGEST_VO:
+        raise refuse(Reason.CONFIG_INVALID, f"{path}: voms: a VO's name has at most {LONGEST_VO} characters.")
     try:
         voms.request(datetime.timedelta(hours=1))
     except PilotageError as error:

@@ -60,6 +60,8 @@ class Lease(msgspec.Struct, frozen=True):
     wall_seconds: float
     token: Secret
     retrieval_key: Secret
+    fqans: tuple[str, ...] = ()
+    """VOMS attributes that the job wants, the primary one first."""
 
 
 class Report(msgspec.Struct, frozen=True):

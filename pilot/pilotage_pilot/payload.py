@@ -165,6 +165,7 @@ class Attempt:
             tools.keys,
             lease.owner_dn,
             tools.config,
+            lease.fqans,
         )
         return path
 

@@ -16,6 +16,7 @@ import psutil
 
 from pilotage.errors import PilotageError, refuse
 from pilotage.reasons import Reason
+from pilotage.voms.fqans import ADDS
 from pilotage_pilot.config import PilotConfig
 from pilotage_pilot.lease import Offer
 from pilotage_pilot.switch import SWITCH, Helper
@@ -148,7 +149,7 @@ def measure(config: PilotConfig, version: str) -> Offer:
         memory_bytes=config.memory_bytes or memory // config.slots,
         disk_bytes=config.disk_bytes or disk.f_bavail * disk.f_frsize // config.slots,
         wall_seconds=config.wall_seconds,
-        tags=config.tags,
+        tags=(*config.tags, *(ADDS + voms.vo for voms in config.vos)),
         version=version,
     )
 

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from pilotage.errors import PilotageError, refuse
 from pilotage.reasons import Reason
+from pilotage.voms.fqans import difference
 from pilotage.x509.files import write_proxy
 from pilotage.x509.keys import PrivateKey, thumbprint
 from pilotage.x509.pool import KeyPool
@@ -53,28 +54,46 @@ async def fetch_proxy(
     keys: KeyPool,
     owner_dn: str,
     config: PilotConfig,
+    wanted: Sequence[str] = (),
 ) -> Fetched:
     """Get a proxy of the owner's for a new key pair of our own, and verify it before it is written to `path`, 0600.
 
-    `ask` gets the certificate request and returns the chain, leaf first. A proxy without attributes gets some where the
-    site wants them. Returns when it ends.
+    `ask` gets the certificate request and returns the chain, leaf first. A proxy without attributes gets those that the
+    job wants, or the site; one that has some must have those that the job wants. Returns when it ends.
     """
     attributes_end = None
     pair = await keys.fetch()
     chain, key = await ask(pair.request), pair.key
     identity = await asyncio.to_thread(check_proxy, chain, key, owner_dn, config)
-    if config.voms and not has_attributes(chain):
+    own = has_attributes(chain)
+    voms = None if own else _voms_for(config, wanted)
+    if own:
+        _check_wish(identity, wanted, config)
+    if voms is not None:
         new_key = (await keys.fetch()).key
-        chain, key = await _add(chain, key, new_key, config, config.voms), new_key
+        chain, key = await _add(chain, key, new_key, config, voms), new_key
         identity = await asyncio.to_thread(check_proxy, chain, key, owner_dn, config)
         if not identity.fqans:
-            text = (
-                f"The VO {config.voms.vo} is not known in {config.voms_dir}, so that its attributes count for nothing."
-            )
+            text = f"The VO {voms.vo} is not known in {config.voms_dir}, so that its attributes count for nothing."
             raise ProxyRefused(refuse(Reason.VOMS_LSC_UNUSABLE, text))
         attributes_end = identity.voms_not_after
     await asyncio.to_thread(write_proxy, path, chain, key)
     return Fetched(identity.not_after, attributes_end)
+
+
+def _voms_for(config: PilotConfig, wanted: Sequence[str]) -> VomsConfig | None:
+    try:
+        return config.voms_for(wanted)
+    except PilotageError as error:
+        raise ProxyRefused(error) from error
+
+
+def _check_wish(identity: Identity, wanted: Sequence[str], config: PilotConfig) -> None:
+    """Refuse a proxy whose own attributes are not those that the job wants; a site that knows no VO cannot tell."""
+    lacking = difference(wanted, identity.fqans)
+    if lacking and config.voms_dir is not None:
+        text = f"The credential has attributes of its own, which are not those that the job wants: {lacking}."
+        raise ProxyRefused(refuse(Reason.VOMS_SUBSET, text))
 
 
 async def _add(

@@ -130,6 +130,7 @@ class Renewal:
             self._tools.keys,
             lease.owner_dn,
             self._tools.config,
+            lease.fqans,
         )
         await self._tools.helper.renew(self._run_id, self._path)
         before, self.failure, self.fetched = self.fetched, None, fetched

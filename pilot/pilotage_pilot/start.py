@@ -29,8 +29,8 @@ def start(path: Path, *, probe_only: bool) -> int:
     """Run a pilot by its configuration file and return the exit code."""
     try:
         config = load_config(path)
-        if config.voms:
-            check_servers(config.voms)
+        for voms in config.vos:
+            check_servers(voms)
         with Workspace(config.workdir) as workspace:
             start_logging(config.workdir / config.log_file if config.log_file else None)
             workspace.sweep()

@@ -84,6 +84,7 @@ def lease(value: pilot_pb2.Lease) -> Lease:
         wall_seconds=spec.wall_time.ToTimedelta().total_seconds(),
         token=Secret(value.credential_token),
         retrieval_key=Secret(value.retrieval_key),
+        fqans=tuple(spec.fqans),
     )
 
 

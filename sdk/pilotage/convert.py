@@ -46,6 +46,7 @@ def spec_to_message(spec: JobSpec) -> job_pb2.JobSpec:
         tags=spec.tags,
         priority=spec.priority,
         max_attempts=spec.max_attempts,
+        fqans=spec.fqans,
     )
     if spec.wall_seconds:
         message.wall_time.FromTimedelta(datetime.timedelta(seconds=spec.wall_seconds))
@@ -68,6 +69,7 @@ def spec_from_message(message: job_pb2.JobSpec) -> JobSpec:
         tags=tuple(message.tags),
         priority=message.priority,
         max_attempts=message.max_attempts,
+        fqans=tuple(message.fqans),
     )
 
 

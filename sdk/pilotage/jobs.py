@@ -27,6 +27,8 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     tags: tuple[str, ...] = ()
     priority: int = 0
     max_attempts: int = 0
+    fqans: tuple[str, ...] = ()
+    """VOMS attributes that the job wants, the primary one first."""
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,6 +7,7 @@ import msgspec
 
 from pilotage.secret import Secret
 from pilotage.states import JobState, Outcome
+from pilotage.voms.fqans import ADDS, vo_of
 
 
 class Requirements(msgspec.Struct, frozen=True, order=True, omit_defaults=True):
@@ -24,7 +25,7 @@ class Requirements(msgspec.Struct, frozen=True, order=True, omit_defaults=True):
     vos: tuple[str, ...] = ()
 
 
-class JobSpec(msgspec.Struct, frozen=True):
+class JobSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the owner wants to run and what it needs, with the service's defaults filled in."""
 
     name: str
@@ -40,16 +41,21 @@ class JobSpec(msgspec.Struct, frozen=True):
     tags: tuple[str, ...]
     priority: int
     max_attempts: int
+    fqans: tuple[str, ...] = ()
 
     def requirements(self, vos: tuple[str, ...]) -> Requirements:
-        """Return what decides which slots fit a job that runs with a credential of these VOs."""
+        """Return what decides which slots fit a job that runs with a credential of these VOs.
+
+        One that wants attributes which its credential has not goes to pilots that add those of that VO.
+        """
+        added = {ADDS + vo_of(self.fqans[0])} if self.fqans and not vos else set()
         return Requirements(
             self.site,
             self.cores,
             self.memory_bytes,
             self.disk_bytes,
             self.wall_seconds,
-            tuple(sorted(set(self.tags))),
+            tuple(sorted({*self.tags, *added})),
             vos,
         )
 

@@ -161,7 +161,18 @@ def test_a_proxy_that_allows_none_below_it_does_not_bother_the_server(rig: Rig, 
     assert rig.voms.log.read_bytes() != before
 
 
-def fetch(rig: Rig, folder: Path, path_length: int | None = None) -> Fetched:
+def test_a_job_gets_of_the_real_server_what_it_wants_instead_of_what_the_site_does(rig: Rig, tmp_path: Path) -> None:
+    fetch(rig, tmp_path, wanted=(PILOT, ZETA))
+    options = pilotage_helper.VerifyOptions(ca_dir=rig.grid.ca_dir, voms_dir=rig.grid.voms_dir, require_proxy=True)
+    who = pilotage_helper.verify_pem((tmp_path / "proxy").read_bytes(), options)
+    assert who.fqans[:2] == (PILOT, ZETA)
+    assert ANALYSIS not in who.fqans
+    with pytest.raises(ProxyRefused) as caught:
+        fetch(rig, tmp_path, wanted=("/demo/Role=admin",))
+    assert caught.value.error.reason is Reason.VOMS_SERVER_REFUSED
+
+
+def fetch(rig: Rig, folder: Path, path_length: int | None = None, wanted: tuple[str, ...] = ()) -> Fetched:
     """Fetch a proxy of 20 hours from a service that sends it without attributes, as a pilot of the server's node."""
     vomses = folder / "vomses"
     vomses.write_text(rig.voms.vomses_line)
@@ -182,7 +193,9 @@ def fetch(rig: Rig, folder: Path, path_length: int | None = None) -> Fetched:
         return (proxy, *rig.alice.chain)
 
     with KeyPool(KeyKind.EC_P256, 1) as keys:
-        return rig.voms.inside(lambda: asyncio.run(fetch_proxy(folder / "proxy", ask, keys, rig.person.dn, config)))
+        return rig.voms.inside(
+            lambda: asyncio.run(fetch_proxy(folder / "proxy", ask, keys, rig.person.dn, config, wanted))
+        )
 
 
 def test_a_pilot_adds_attributes_to_a_proxy_that_the_service_would_send(rig: Rig, tmp_path: Path) -> None:

@@ -93,6 +93,7 @@ def test_a_job_comes_back_as_it_was_sent(owner: Client, delegated: Delegated, al
         tags=["gpu"],
         priority=-3,
         max_attempts=2,
+        fqans=["/demo/Role=analysis"],
     )
     spec.wall_time.FromSeconds(1800)
     (job_id,) = submit(owner, delegated, spec)

@@ -3,6 +3,7 @@
 import datetime
 import os
 import uuid
+from collections.abc import Sequence
 
 import msgspec
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -82,7 +83,7 @@ def submit(owner: Client, delegated: Delegated, *, hold: bool = False) -> str:
     return str(owner.jobs.SubmitJobs(request).job_ids[0])
 
 
-def register(pilot: Client, slots: int = 4, *, renews: bool = False) -> str:
+def register(pilot: Client, slots: int = 4, *, renews: bool = False, tags: Sequence[str] = ()) -> str:
     """Register a pilot and return its id."""
     offer = pilot_pb2.PilotOffer(
         site="TOY",
@@ -93,6 +94,7 @@ def register(pilot: Client, slots: int = 4, *, renews: bool = False) -> str:
         disk_bytes=2**40,
         version="test",
         renews=renews,
+        tags=tags,
     )
     offer.wall_time.FromSeconds(7 * 86400)
     answer = pilot.pilots.RegisterPilot(pilot_pb2.RegisterPilotRequest(request_id=str(uuid.uuid4()), offer=offer))

@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime
+import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -82,6 +83,8 @@ def fetch(site: Site, keys: KeyPool, tmp_path: Path) -> Fetch:
         source: Path | None = None,
         limited: bool = False,
         path_length: int | None = None,
+        wanted: tuple[str, ...] = (),
+        others: tuple[VomsConfig, ...] = (),
         voms_dir: Path | None = None,
         dn: str = "",
         **more: object,
@@ -96,7 +99,7 @@ def fetch(site: Site, keys: KeyPool, tmp_path: Path) -> Fetch:
             tmp_path,
             "TOY",
             voms_dir=voms_dir or site.grid.voms_dir,
-            voms=voms,
+            voms=(voms, *others),
         )
         owner = who or site.alice
         held = load_identity(source) if source else load_identity(owner.cert_path, owner.key_path)
@@ -110,7 +113,7 @@ def fetch(site: Site, keys: KeyPool, tmp_path: Path) -> Fetch:
             return (proxy, *held.chain)
 
         path = tmp_path / "proxy"
-        asyncio.run(fetch_proxy(path, ask, keys, owner.dn, config))
+        asyncio.run(fetch_proxy(path, ask, keys, owner.dn, config, wanted))
         options = pilotage_helper.VerifyOptions(
             ca_dir=site.grid.ca_dir, voms_dir=site.grid.voms_dir, require_proxy=True, require_key=True
         )
@@ -198,6 +201,39 @@ def test_what_is_wrong_with_the_server_or_the_files_here_is_the_nodes(site: Site
     with site.authority() as authority:
         unknown = refused(lambda: fetch(authority.port, voms_dir=empty), tmp_path)
     assert unknown == (node, Reason.VOMS_LSC_UNUSABLE, True)
+
+
+def test_which_vo_is_asked_follows_from_what_the_job_wants(site: Site, fetch: Fetch, tmp_path: Path) -> None:
+    lsc = site.grid.voms_dir / "second" / "localhost.lsc"
+    lsc.parent.mkdir(mode=0o755, exist_ok=True)
+    lsc.write_text(f"{site.host.dn}\n{site.grid.ca_dn}\n")
+    lsc.chmod(0o644)
+    members = {site.alice.dn: ("/second", "/second/Role=production")}
+    with site.authority() as first, site.authority(vo="second", members=members) as second:
+        vomses = tmp_path / "second.vomses"
+        vomses.write_text(f'"second" "localhost" "{second.port}" "{site.host.dn}" "second"\n')
+        others = (VomsConfig(vo="second", vomses=vomses, wait_seconds=1),)
+        # A job that says nothing gets what the site wants of the first VO.
+        assert fetch(first.port, ANALYSIS, others=others).fqans == (ANALYSIS, "/demo")
+        wanted = ("/second/Role=production",)
+        who = fetch(first.port, ANALYSIS, others=others, wanted=wanted)
+        assert (who.vo, who.fqans) == ("second", ("/second/Role=production", "/second"))
+        # Of the first VO: what the job wants, not what the site does.
+        assert fetch(first.port, ANALYSIS, others=others, wanted=("/demo",)).fqans == ("/demo",)
+        (tmp_path / "proxy").unlink()
+        lacking = refused(lambda: fetch(first.port, others=others, wanted=("/second/Role=admin",)), tmp_path)
+        assert lacking == (Outcome.CREDENTIAL, Reason.VOMS_SERVER_REFUSED, False)
+    unknown = refused(lambda: fetch(1, wanted=("/third",)), tmp_path)
+    assert unknown == (Outcome.INFRASTRUCTURE, Reason.VOMSES_NOT_FOUND, True)
+
+
+def test_a_proxy_with_attributes_must_have_those_that_the_job_wants(site: Site, fetch: Fetch, tmp_path: Path) -> None:
+    own = site.grid.voms_proxy(site.alice, tmp_path / "own.pem", fqans=("/demo/Role=own", "/demo"))
+    assert fetch(1, source=own, wanted=("/demo/Role=own",)).fqans == ("/demo/Role=own", "/demo")
+    (tmp_path / "proxy").unlink()
+    for wanted in ((ANALYSIS,), ("/demo", "/demo/Role=own"), ("/other",)):
+        lacking = refused(functools.partial(fetch, 1, source=own, wanted=wanted), tmp_path)
+        assert lacking == (Outcome.CREDENTIAL, Reason.VOMS_SUBSET, False)
 
 
 def test_a_proxy_that_allows_none_below_it_is_refused_before_a_server_is_asked(

@@ -50,6 +50,11 @@ def test_a_short_file_is_enough(tmp_path: Path) -> None:
         (GOOD + 'voms_dir = "/v"\n[voms]\nvo = "a b"\n', "voms"),
         (GOOD + 'voms_dir = "/v"\n[voms]\nvo = "demo"\nvomses = "here"\n', "voms.vomses"),
         (GOOD + 'voms_dir = "/v"\n[voms]\nvo = "demo"\nfqan = "/demo"\n', "fqan"),
+        (GOOD + 'voms_dir = "/v"\n' + '[[voms]]\nvo = "demo"\n' * 2, "each VO has one table"),
+        (GOOD + f'voms_dir = "/v"\n[[voms]]\nvo = "{"v" * 60}"\n', "at most 59"),
+        (GOOD + 'voms_dir = "/v"\n[[voms]]\nvo = "demo"\n[[voms]]\nvo = "a b"\n', "voms"),
+        (GOOD + '[[voms]]\nvo = "demo"\n', "voms needs voms_dir"),
+        (GOOD + 'voms = "demo"\n', "voms"),
         ("= 1\n", "pilot.toml"),
     ],
 )
@@ -57,6 +62,34 @@ def test_a_wrong_file_is_refused_and_the_place_is_named(tmp_path: Path, text: st
     with pytest.raises(ConfigError) as caught:
         load_config(written(tmp_path, text))
     assert says in caught.value.message
+
+
+def test_one_vo_or_several_are_told_in_one_way_each(tmp_path: Path) -> None:
+    good = GOOD + 'voms_dir = "/v"\n'
+    assert load_config(written(tmp_path, good)).vos == ()
+    one = load_config(written(tmp_path, good + '[voms]\nvo = "demo"\nfqans = ["/demo/Role=a"]\n'))
+    listed = load_config(written(tmp_path, good + '[[voms]]\nvo = "demo"\nfqans = ["/demo/Role=a"]\n'))
+    assert one.vos == listed.vos
+    assert [voms.fqans for voms in one.vos] == [("/demo/Role=a",)]
+
+
+def test_a_job_is_served_by_the_table_of_the_vo_that_it_wants(tmp_path: Path) -> None:
+    text = GOOD + 'voms_dir = "/v"\n[[voms]]\nvo = "demo"\nallow_subset = true\n[[voms]]\nvo = "other"\n'
+    text += 'fqans = ["/other/Role=site"]\nallow_subset = true\nwait_seconds = 7\n'
+    config = load_config(written(tmp_path, text))
+    first = config.voms_for(())
+    assert first is not None
+    assert (first.vo, first.fqans, first.allow_subset) == ("demo", (), True)
+    wished = config.voms_for(("/other/Role=job", "/other"))
+    assert wished is not None
+    assert (wished.vo, wished.fqans, wished.wait_seconds) == ("other", ("/other/Role=job", "/other"), 7)
+    # Less than a job wants is not what it wants, whatever the site lets pass.
+    assert not wished.allow_subset
+    with pytest.raises(PilotageError, match="VOMSES_NOT_FOUND"):
+        config.voms_for(("/third",))
+    with pytest.raises(PilotageError, match="VOMSES_NOT_FOUND"):
+        load_config(written(tmp_path, GOOD)).voms_for(("/demo",))
+    assert load_config(written(tmp_path, GOOD)).voms_for(()) is None
 
 
 def test_a_pilot_whose_vo_has_no_server_does_not_begin(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

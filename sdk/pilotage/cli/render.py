@@ -147,6 +147,7 @@ def _wants(job: "Job") -> str:
     parts += [span(spec.wall_seconds)] if spec.wall_seconds else []
     parts += [f"at {spec.site}"] if spec.site else []
     parts += [", ".join(spec.tags)] if spec.tags else []
+    parts += [", ".join(spec.fqans)] if spec.fqans else []
     return ", ".join(parts)
 
 

@@ -44,6 +44,13 @@ EXISTING = click.Path(exists=True, path_type=Path)
 @click.option("--site", help="Run there and nowhere else.")
 @click.option("--tag", "tags", multiple=True, help="Tag that the pilot must offer; may be repeated.")
 @click.option(
+    "--fqan",
+    "fqans",
+    multiple=True,
+    metavar="FQAN",
+    help="VOMS attribute that the site is to add, as /vo/Role=role, the primary one first; may be repeated.",
+)
+@click.option(
     "--env",
     "variables",
     type=variable,
@@ -99,6 +106,7 @@ def submit(
     wall: float | None,
     site: str | None,
     tags: tuple[str, ...],
+    fqans: tuple[str, ...],
     variables: tuple[tuple[str, str], ...],
     inputs: tuple[Path, ...],
     outputs: tuple[str, ...],
@@ -142,6 +150,7 @@ def submit(
         tags=tags or defaults.tags,
         priority=priority,
         max_attempts=attempts or 0,
+        fqans=fqans,
     )
     members = _members(command, inputs, sandbox)
     settings = session.config.credential

@@ -11,6 +11,8 @@ from pilotage.errors import refuse
 from pilotage.reasons import Reason
 
 LONGEST_FQAN = 255
+ADDS = "voms:"
+"""Before a VO's name: the tag that pilots offer which add attributes of that VO; the server has it wanted by itself."""
 MOST_FQANS = 256
 
 _WORD = r"[A-Za-z0-9_.-]+"

@@ -101,6 +101,8 @@ class JobDesk:
             return before
         checked = self._checked(wanted)
         facts = await self._credentials.describe(credential_id, caller.dn, fresh=True)
+        for spec in checked:
+            specs.check_wish(spec, facts.vos)
         now = self._clock()
         trouble = self._trouble(checked, facts, now)
         if trouble is not None and not (hold and trouble.reason in HOLDS):

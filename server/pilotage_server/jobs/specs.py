@@ -1,12 +1,14 @@
 """Check what an owner asks for before it is stored, and fill in what is not said."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from pilotage.errors import refuse
+from pilotage.errors import PilotageError, refuse
 from pilotage.reasons import Reason
+from pilotage.voms.fqans import ADDS, vo_of
+from pilotage.voms.requests import make_request
 from pilotage_server.jobs.limits import JobLimits
 from pilotage_server.workload import JobSpec
 
@@ -27,6 +29,7 @@ def checked(spec: JobSpec, limits: JobLimits) -> JobSpec:
         wall_seconds=spec.wall_seconds or limits.default_wall_seconds,
         max_attempts=spec.max_attempts or limits.default_attempts,
         tags=tuple(sorted(set(spec.tags))),
+        fqans=_checked_fqans(spec.fqans),
     )
     _check_sizes(filled, limits)
     return filled
@@ -59,6 +62,26 @@ def _check_text(spec: JobSpec, limits: JobLimits) -> None:
         raise _wrong("The site's name is not 1 to 64 letters, digits or '_.:-'.")
     if len(spec.tags) > limits.tags or not all(WORD.fullmatch(tag) for tag in spec.tags):
         raise _wrong(f"There are more than {limits.tags} tags, or one is not 1 to 64 letters, digits or '_.:-'.")
+
+
+def _checked_fqans(fqans: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the attributes that a job wants in their short spelling: what a VO's server can be asked for at once."""
+    if not fqans:
+        return ()
+    try:
+        request = make_request(vo_of(fqans[0]), fqans)
+    except PilotageError as error:
+        raise _wrong(f"The wanted attributes cannot be: {error.message}") from error
+    if not WORD.fullmatch(ADDS + request.vo):
+        raise _wrong(f"The VO's name {request.vo} is too long.")
+    return request.fqans
+
+
+def check_wish(spec: JobSpec, vos: Sequence[str]) -> None:
+    """Raise JOB_SPEC_INVALID for attributes of a VO of which a credential that has some has none."""
+    if spec.fqans and vos and vo_of(spec.fqans[0]) not in vos:
+        has = ", ".join(vos)
+        raise _wrong(f"The credential has attributes of {has}, to which {spec.fqans[0]} cannot be added.")
 
 
 def _check_environment(environment: dict[str, str], limits: JobLimits) -> None:

@@ -110,6 +110,7 @@ def spec_from(message: job_pb2.JobSpec) -> JobSpec:
         tags=tuple(message.tags),
         priority=message.priority,
         max_attempts=message.max_attempts,
+        fqans=tuple(message.fqans),
     )
 
 
@@ -129,6 +130,7 @@ def spec_to(spec: JobSpec) -> job_pb2.JobSpec:
         tags=spec.tags,
         priority=spec.priority,
         max_attempts=spec.max_attempts,
+        fqans=spec.fqans,
     )
 
 
