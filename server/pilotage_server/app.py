@@ -338,8 +338,9 @@ class App:
 
     async def check_credentials(self) -> None:
         """Look for callers and stored credentials that were revoked meanwhile; jobs are held and stopped at once."""
-        await self._keeper.check_revocation()
+        # Callers first: that stands on no database, which may be what fails.
         await self._presence.look_again()
+        await self._keeper.check_revocation()
 
     async def _check_credentials(self) -> None:
         while True:

@@ -4,6 +4,7 @@ import datetime
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from toygrid import Identity, ToyGrid
 
@@ -14,6 +15,9 @@ from pilotage.x509.files import LocalIdentity, load_identity, write_proxy
 from pilotage.x509.keys import KeyKind
 from pilotage.x509.proxies import sign_proxy
 from pilotage_server.app import App
+from pilotage_server.auth.login import principal_of
+from pilotage_server.auth.sessions import LIFETIME
+from pilotage_server.principal import Principal, Proof
 from support.journey import acquire, delegate, register, retrieve_request, submit
 from support.server_rig import PILOT_ROLE, Client, Rig
 
@@ -87,6 +91,48 @@ def test_a_login_as_somebody_else_by_the_same_key_brings_no_revoked_session_back
         with pytest.raises(PilotageError, match="CERTIFICATE_REVOKED"), translated():
             robot.client.pilots.RefreshCredentialToken(robot.ask())
         rig.call(App.check_credentials)
+
+
+def test_a_login_that_was_under_way_when_the_list_was_changed_is_seen_at_the_next_look(
+    rig: Rig, grid: ToyGrid, robot: Robot
+) -> None:
+    """It was verified against the list before, and is noted after the look that saw the new one."""
+    identity = load_identity(robot.proxy)
+    seen = rig.call(lambda app: caller_of(app, identity))
+    grid.revoke(robot.who)
+    rig.call(App.check_credentials)
+    rig.call(lambda app: note(app, seen, identity))
+    robot.client.pilots.RefreshCredentialToken(robot.ask())
+    rig.call(App.check_credentials)
+    with pytest.raises(PilotageError, match="CERTIFICATE_REVOKED"), translated():
+        robot.client.pilots.RefreshCredentialToken(robot.ask())
+
+
+def test_a_revoked_key_is_shut_out_for_as_long_as_any_session_of_it_can_last(
+    rig: Rig, grid: ToyGrid, robot: Robot
+) -> None:
+    """Its newest session may have been one of a proxy that ended soon."""
+    identity = load_identity(robot.proxy)
+    caller = rig.call(lambda app: caller_of(app, identity))
+    soon = msgspec.structs.replace(caller, expire_time=rig.clock() + datetime.timedelta(minutes=2))
+    rig.call(lambda app: note(app, soon, identity))
+    grid.revoke(robot.who)
+    rig.call(App.check_credentials)
+    rig.clock.turn(600)
+    rig.call(App.check_credentials)
+    with pytest.raises(PilotageError, match="CERTIFICATE_REVOKED"), translated():
+        robot.client.pilots.RefreshCredentialToken(robot.ask())
+
+
+async def caller_of(app: App, identity: LocalIdentity) -> Principal:
+    """Return whom a login with a chain makes the caller, with the end of a session of an hour."""
+    found = principal_of(await app._verifier.chain(identity.chain_der), Proof.SESSION)
+    return msgspec.structs.replace(found, expire_time=app.clock() + LIFETIME)
+
+
+async def note(app: App, caller: Principal, identity: LocalIdentity) -> None:
+    """Have a login noted that was verified some time ago."""
+    app._presence.note(caller, identity.chain_der)
 
 
 def test_a_list_that_is_stale_shuts_nobody_out(rig: Rig, grid: ToyGrid, robot: Robot, unharmed: None) -> None:
