@@ -99,7 +99,7 @@ def test_the_way_from_main_to_execve_is_short(rig: HelperRig) -> None:
 @pytest.mark.root
 def test_the_program_that_keeps_a_run_does_not_grow(rig: HelperRig) -> None:
     """No yardstick is given for it: this holds what there is."""
-    assert sum(code_lines(without_comments(path)) for path in linked(rig.keeper)) <= 5_540
+    assert sum(code_lines(without_comments(path)) for path in linked(rig.keeper)) <= 5_560
 
 
 def test_there_is_no_signal_handler() -> None:

@@ -2,6 +2,8 @@
 
 import pwd
 import re
+import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +23,24 @@ def test_a_payload_runs_as_the_mapped_account(rig: HelperRig) -> None:
     end = done.line("end")
     assert (end["exit_code"], end["signal"], end["reason"]) == (0, 0, "")
     assert (end["left_processes"], end["left_files"]) == (0, 0)
+    assert rig.left() == []
+
+
+def test_a_machine_that_lets_no_memory_file_be_executed_is_a_machine_like_others(rig: HelperRig) -> None:
+    """With vm.memfd_noexec each memory file has one seal more. The setting is a PID namespace's own."""
+    knob = Path("/proc/sys/vm/memfd_noexec")
+    if not knob.exists():
+        pytest.skip("this kernel does not have vm.memfd_noexec")
+    ids = f"--reuid={rig.pilot.pw_uid} --regid={rig.pilot.pw_gid} --clear-groups"
+    script = f'echo 1 > {knob} || exit 99; exec setpriv {ids} -- "$@"'
+    words = [str(rig.program), "run", "--proxy", str(rig.proxy()), "--", "/usr/bin/id", "-un"]
+    before = knob.read_text()
+    done = subprocess.run(
+        ["unshare", "--pid", "--fork", "/bin/sh", "-c", script, "sh", *words], capture_output=True, text=True, check=False
+    )
+    assert knob.read_text() == before
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.strip() in rig.pools
     assert rig.left() == []
 
 

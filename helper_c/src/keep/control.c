@@ -99,7 +99,7 @@ hand_on(const struct order *order, int fd)
 	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
 
 	/* Of nothing else is it known that closing it waits for nobody. */
-	if (fd != -1 && fcntl(fd, F_GET_SEALS) == PIL_SEALS) {
+	if (fd != -1 && sys_is_sealed(fd)) {
 		extra.head.cmsg_level = SOL_SOCKET;
 		extra.head.cmsg_type = SCM_RIGHTS;
 		extra.head.cmsg_len = CMSG_LEN(sizeof(int));

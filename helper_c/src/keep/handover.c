@@ -6,7 +6,6 @@
 #include <sys/stat.h>
 
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,7 +14,7 @@
 #include "base/text.h"
 #include "pilotage/map.h"
 #include "privsep/handover.h"
-#include "privsep/order.h"
+#include "privsep/sys.h"
 
 #define BOUND_MAX	1000000000000000000ull	/* 18 digits are taken */
 
@@ -185,7 +184,7 @@ handover_take(int fd, struct call *call)
 	struct stat st;
 
 	/* Sealed so, it is a memory file, and its bytes are what they were. */
-	if (fcntl(fd, F_GET_SEALS) != PIL_SEALS || fstat(fd, &st) == -1)
+	if (!sys_is_sealed(fd) || fstat(fd, &st) == -1)
 		return "not a sealed memory file";
 	if (st.st_size > (off_t)sizeof(bytes))
 		return "not its size";

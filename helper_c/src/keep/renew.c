@@ -5,7 +5,6 @@
  */
 #include <sys/stat.h>
 
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -18,7 +17,6 @@
 #include "keep/renew.h"
 #include "keep/rundir.h"
 #include "keep/verifier.h"
-#include "privsep/order.h"
 #include "privsep/switch.h"
 #include "privsep/sys.h"
 
@@ -29,7 +27,7 @@ read_sealed(int fd, struct proxy *proxy)
 {
 	struct stat st;
 
-	if (fd == -1 || fcntl(fd, F_GET_SEALS) != PIL_SEALS ||
+	if (fd == -1 || !sys_is_sealed(fd) ||
 	    fstat(fd, &st) == -1 || st.st_size < 1 ||
 	    st.st_size > PIL_INPUT_MAX)
 		return -1;

@@ -17,6 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "privsep/order.h"
 #include "privsep/sys.h"
 
 int
@@ -139,6 +140,15 @@ sys_write_at(int dir, const char *name, const char *text)
 	failed = sys_write_all(fd, text, strlen(text));
 	(void)close(fd);
 	return failed;
+}
+
+/* There may be more seals: some machines let no memory file be executed. */
+int
+sys_is_sealed(int fd)
+{
+	int seals = fcntl(fd, F_GET_SEALS);
+
+	return seals != -1 && (seals & PIL_SEALS) == PIL_SEALS;
 }
 
 int

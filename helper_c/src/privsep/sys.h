@@ -21,6 +21,8 @@ int	sys_let_go(int first, int last);
 long long sys_now_usec(void);		/* monotonic */
 int	sys_write_all(int fd, const void *, size_t);
 int	sys_write_at(int dir, const char *name, const char *text);
+/* A memory file whose bytes cannot change any more, and reading it cannot block. */
+int	sys_is_sealed(int fd);
 /* Wait until fd has one of the events or the deadline has passed: 1, 0, -1. */
 int	sys_wait(int fd, short events, long long deadline_usec);
 
