@@ -36,7 +36,10 @@ def test_a_machine_that_lets_no_memory_file_be_executed_is_a_machine_like_others
     words = [str(rig.program), "run", "--proxy", str(rig.proxy()), "--", "/usr/bin/id", "-un"]
     before = knob.read_text()
     done = subprocess.run(
-        ["unshare", "--pid", "--fork", "/bin/sh", "-c", script, "sh", *words], capture_output=True, text=True, check=False
+        ["unshare", "--pid", "--fork", "/bin/sh", "-c", script, "sh", *words],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert knob.read_text() == before
     assert (done.returncode, done.stderr) == (0, "")
