@@ -289,6 +289,22 @@ def test_an_admin_bans_a_name_or_an_attribute_with_all_below_it(
     assert admin_shell.run("admin", "ban", alice.dn, "--why", "").code == 2
 
 
+def test_a_limited_proxy_of_an_admin_changes_nothing_for_others(
+    rig: Rig, grid: ToyGrid, owner: Client, alice: Identity, alice_identity: LocalIdentity, tmp_path: Path
+) -> None:
+    """Jobs of admins have such proxies, on worker nodes: else a pilot that is banned lifts its ban with one."""
+    path = grid.plain_proxy(grid.user("admin"), tmp_path / "limited.proxy", limited=True)
+    delegated = delegate(owner, alice_identity, kind=EC)
+    client = rig.client(path)
+    ban, unban = admin_pb2.BanRequest(subject=alice.dn, why="x"), admin_pb2.UnbanRequest(subject=alice.dn)
+    assert reason(client.admin.Ban, ban) is Reason.LIMITED_PROXY_REFUSED
+    assert reason(client.admin.Unban, unban) is Reason.LIMITED_PROXY_REFUSED
+    destroy = pb.DestroyCredentialRequest(credential_id=delegated.credential_id)
+    assert reason(client.credentials.DestroyCredential, destroy) is Reason.CREDENTIAL_NOT_FOUND
+    assert list(client.admin.ListBans(admin_pb2.ListBansRequest()).bans) == []
+    owner.credentials.GetCredential(pb.GetCredentialRequest(credential_id=delegated.credential_id))
+
+
 @pytest.mark.parametrize(
     "subject",
     [

@@ -75,7 +75,7 @@ def test_each_rule_lets_in_whom_it_names_and_nobody_else(method: str) -> None:
     assert refusal(method, NOBODY) is (None if free else Reason.ROLE_REQUIRED)
 
 
-def test_a_limited_proxy_may_look_but_not_submit_or_delegate() -> None:
+def test_a_limited_proxy_may_look_but_not_submit_delegate_or_rule() -> None:
     refused = {method for method in METHODS if refusal(method, LIMITED) is Reason.LIMITED_PROXY_REFUSED}
     assert {method.rpartition("/")[2] for method in refused} == {
         "SubmitJobs",
@@ -85,6 +85,11 @@ def test_a_limited_proxy_may_look_but_not_submit_or_delegate() -> None:
         "CompleteDelegation",
         "LinkName",
         "UnlinkName",
+        "PutSite",
+        "Ban",
+        "Unban",
+        "DrainPilot",
+        "SetShare",
     }
     assert refusal("/pilotage.v1.JobService/GetJob", LIMITED) is None
 

@@ -11,6 +11,7 @@ from pilotage_server.auth.policy import Policy, Role
 from pilotage_server.credentials.issuing import ProxyIssuer, Wanted
 from pilotage_server.credentials.keeper import CredentialKeeper
 from pilotage_server.credentials.links import Links
+from pilotage_server.principal import Principal
 from pilotage_server.rpc.guard import Context
 from pilotage_server.rpc.values import page_size, page_token, place, span, timestamp
 from pilotage_server.store.credentials import Issuance, Place, StoredCredential
@@ -72,8 +73,7 @@ class CredentialServicer(credential_pb2_grpc.CredentialServiceServicer):
     ) -> pb.DestroyCredentialResponse:
         """Erase one of the caller's."""
         caller = principal()
-        as_admin = Role.ADMIN in self._policy.roles(caller)
-        stored = await self._keeper.destroy(caller, request.credential_id, as_admin=as_admin)
+        stored = await self._keeper.destroy(caller, request.credential_id, as_admin=self._is_admin(caller))
         return pb.DestroyCredentialResponse(credential=_credential(stored))
 
     async def RetrieveCredential(
@@ -110,7 +110,7 @@ class CredentialServicer(credential_pb2_grpc.CredentialServiceServicer):
             request.credential_id,
             place(request.page_token),
             size + 1,
-            as_admin=Role.ADMIN in self._policy.roles(caller),
+            as_admin=self._is_admin(caller),
         )
         page = found[:size]
         last = Place(microseconds(page[-1].issue_time), page[-1].issuance_id) if len(found) > size else None
@@ -118,6 +118,10 @@ class CredentialServicer(credential_pb2_grpc.CredentialServiceServicer):
             issuances=[_issuance(issuance) for issuance in page],
             next_page_token=page_token(last) if last else "",
         )
+
+    def _is_admin(self, caller: Principal) -> bool:
+        """Tell whether a caller may see and destroy what is others's; nobody may with a limited proxy, as jobs have."""
+        return Role.ADMIN in self._policy.roles(caller) and not caller.limited
 
 
 def _wanted(request: pb.RetrieveCredentialRequest | pb.RenewCredentialRequest) -> Wanted:
