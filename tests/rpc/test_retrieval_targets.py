@@ -5,7 +5,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import pytest
 from toygrid import Identity, ToyGrid
 
 from pilotage.reasons import Reason
@@ -234,9 +233,6 @@ def test_a_renewal_never_goes_beyond_what_its_lease_had_under_a_narrower_policy(
     assert facts(pilot.retrieve(pilot.take()), rig)[:2] == (False, None)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="ProxyIssuer._issue narrows renewals alone; a pilot may retrieve once more instead"
-)
 def test_a_second_retrieval_goes_beyond_what_its_lease_had_no_more_than_a_renewal(
     ruled: Callable[..., Rig], alice_proxy: Path, pilot_proxy: Path
 ) -> None:

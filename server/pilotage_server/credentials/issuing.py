@@ -99,6 +99,14 @@ class Wanted(msgspec.Struct, frozen=True):
     lifetime: datetime.timedelta
 
 
+class _Kept(msgspec.Struct, frozen=True):
+    """A credential, its sealed key if it still has one, and the narrowest policy of the lease's proxies so far."""
+
+    stored: StoredCredential
+    sealed: bytes | None
+    narrowest: store.Narrowest | None
+
+
 class _Made(msgspec.Struct, frozen=True):
     """A proxy, and the stored key sealed anew where it was sealed with an old service key."""
 
@@ -178,10 +186,11 @@ class ProxyIssuer:
         self._book.check_ready()
         limited = self._rates(caller, claims)
         kept = await self._look(claims, caller, limited, renewal=renewal)
-        stored, sealed = self._check_kept(kept, claims)
+        stored, sealed, narrowest = self._check_kept(kept, claims)
         limits = self._policy.limits(vos_of(stored.fqans), caller)
-        if renewal:
-            limits = await self._narrowed(limits, claims.lease_id)
+        if narrowest is not None:
+            # The policy may have become wider since the lease had its first proxy.
+            limits = limits.narrowed(Limits(*narrowest))
         now = self._clock()
 
         def make() -> _Made:
@@ -222,20 +231,15 @@ class ProxyIssuer:
             Rate(Scope.OWNER_ISSUES, claims.owner_dn, self._abuse.owner_issues_per_minute),
         )
 
-    async def _narrowed(self, limits: Limits, lease_id: str) -> Limits:
-        """Keep a lease to what its proxies were so far, when the policy has become wider meanwhile."""
-        narrowest = await self._database.read(lambda connection: store.narrowest(connection, lease_id))
-        return limits if narrowest is None else limits.narrowed(Limits(*narrowest))
-
     async def _look(
         self, claims: CredentialClaims, caller: Principal, limited: Sequence[Rate], *, renewal: bool
-    ) -> tuple[StoredCredential, bytes | None] | None:
-        """Return the credential and its sealed key as one snapshot has them, if the token and its lease still hold."""
+    ) -> _Kept | None:
+        """Return what one snapshot has of the credential and its lease, if the token and the lease still hold."""
         live = await self._leases.is_live(claims.lease_id, caller.dn)
         renewable = not renewal or await self._book.has_proxy(claims.lease_id)
         now = self._clock()
 
-        def look(connection: sqlite3.Connection) -> tuple[StoredCredential, bytes | None] | None:
+        def look(connection: sqlite3.Connection) -> _Kept | None:
             self._ledger.check_admitted(connection, caller)
             if store.is_used(connection, claims.jti):
                 raise refuse(Reason.TOKEN_USED)
@@ -244,16 +248,17 @@ class ProxyIssuer:
             rates.check(connection, limited, now)
             if not renewable:
                 raise refuse(Reason.NOTHING_TO_RENEW)
-            return store.find_with_key(connection, claims.credential_id)
+            found = store.find_with_key(connection, claims.credential_id)
+            return None if found is None else _Kept(*found, store.narrowest(connection, claims.lease_id))
 
         return await self._database.read(look)
 
     def _check_kept(
-        self, kept: tuple[StoredCredential, bytes | None] | None, claims: CredentialClaims
-    ) -> tuple[StoredCredential, bytes]:
-        if kept is None or kept[0].owner_dn != claims.owner_dn:
+        self, kept: _Kept | None, claims: CredentialClaims
+    ) -> tuple[StoredCredential, bytes, store.Narrowest | None]:
+        if kept is None or kept.stored.owner_dn != claims.owner_dn:
             raise refuse(Reason.CREDENTIAL_NOT_FOUND)
-        stored, sealed = kept
+        stored, sealed = kept.stored, kept.sealed
         now = self._clock()
         check_usable(stored, now)
         self._bans.check_owner(stored.owner_dn, stored.fqans)
@@ -261,7 +266,7 @@ class ProxyIssuer:
             raise refuse(Reason.CREDENTIAL_TOO_SHORT)
         if sealed is None:
             raise refuse(Reason.CREDENTIAL_DESTROYED)
-        return stored, sealed
+        return stored, sealed, kept.narrowest
 
     def _make(
         self,

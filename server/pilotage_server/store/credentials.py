@@ -220,8 +220,12 @@ def issue(connection: sqlite3.Connection, issuance: Issuance) -> None:
         raise refuse(Reason.TOKEN_USED)
 
 
-def narrowest(connection: sqlite3.Connection, lease_id: str) -> tuple[datetime.timedelta, bool, int | None] | None:
-    """Return the narrowest policy of a lease's proxies so far: life, limited, path length; None before the first."""
+Narrowest = tuple[datetime.timedelta, bool, int | None]
+"""A policy of several: the shortest life, whether any is limited, the shortest path length."""
+
+
+def narrowest(connection: sqlite3.Connection, lease_id: str) -> Narrowest | None:
+    """Return the narrowest policy of a lease's proxies so far; None before the first."""
     seconds, limited, path_length = connection.execute(NARROWEST, (lease_id,)).fetchone()
     return None if seconds is None else (datetime.timedelta(seconds=seconds), bool(limited), path_length)
 

@@ -10,7 +10,11 @@ def groups_of(flow: Flow, options: Options, problems: list[Problem]) -> str:
     primary, secondary = _own(flow, options)
     if flow.groups is None:
         if not (primary and secondary):
-            problems.append(options.problem("a payload here has all groups of its account, or those of its attributes; this step leaves some out"))
+            problems.append(
+                options.problem(
+                    "a payload here has all groups of its account, or those of its attributes; this step leaves some out"
+                )
+            )
         return "account"
     if primary != secondary:
         problems.append(
