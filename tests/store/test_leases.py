@@ -14,7 +14,7 @@ from pilotage.secret import Secret
 from pilotage.states import JobState, Outcome
 from pilotage_server import tokens
 from pilotage_server.jobs import JobLimits, KeyWrap
-from pilotage_server.jobs.logs import Stream
+from pilotage_server.jobs.logs import LogStore, Stream
 from pilotage_server.jobs.moves import RELEASES
 from pilotage_server.principal import Principal
 from pilotage_server.store import pilots
@@ -633,3 +633,13 @@ async def test_a_log_stops_at_its_limit_and_says_so(tmp_path: Path) -> None:
         assert (stored.data, stored.truncated) == (b"1234567812", True)
     finally:
         await small.close()
+
+
+async def test_a_log_that_is_beyond_a_lowered_limit_does_not_grow(tmp_path: Path) -> None:
+    job_id = "0190a1b2-0000-7000-8000-000000000001"
+    before = LogStore(tmp_path, JobLimits(log_bytes=100))
+    await before.append(job_id, 1, Stream.STDOUT, 0, b"x" * 50, truncated=False)
+    lowered = LogStore(tmp_path, JobLimits(log_bytes=10))
+    assert await lowered.append(job_id, 1, Stream.STDOUT, 50, b"y" * 200, truncated=False) == 250
+    kept = await lowered.read(job_id, 1, Stream.STDOUT, 0)
+    assert (kept.data, kept.truncated) == (b"x" * 50, True)

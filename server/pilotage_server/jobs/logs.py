@@ -75,7 +75,7 @@ class LogStore:
             if offset > size and size < self._limit:
                 raise refuse(Reason.LOG_OFFSET, f"The log holds {size} bytes; the chunk begins at {offset}.")
             fresh = data[size - offset :] if offset <= size else b""
-            kept = memoryview(fresh)[: self._limit - size]
+            kept = memoryview(fresh)[: max(self._limit - size, 0)]
             stored = 0
             try:
                 while stored < len(kept):
