@@ -171,6 +171,8 @@ class Guard(grpc.aio.ServerInterceptor):
     async def _call(self, method: str, context: Context) -> AsyncIterator[Principal | None]:
         """Surround one call. gRPC runs each in a task, and so in a context, of its own."""
         began = time.perf_counter()
+        # A caller who leaves has the stream closed after gRPC gave the call's memory back: nothing may ask it then.
+        peer = context.peer()
         caller: Principal | None = None
         refusal: PilotageError | None = None
         outcome = "CANCELLED"
@@ -203,7 +205,7 @@ class Guard(grpc.aio.ServerInterceptor):
                     principal=caller.dn if caller else "",
                     reason=outcome,
                     ms=round(took * 1000, 2),
-                    peer=context.peer(),
+                    peer=peer,
                 )
         if refusal is not None:
             status = WireStatus(refusal)
