@@ -177,7 +177,7 @@ class Guard(grpc.aio.ServerInterceptor):
         refusal: PilotageError | None = None
         outcome = "CANCELLED"
         try:
-            caller = await self._authenticate(context)
+            caller = await self._authenticate(context, peer)
             await self._authorise(method, caller)
             set_principal(caller)
             yield caller
@@ -221,7 +221,7 @@ class Guard(grpc.aio.ServerInterceptor):
                 await self._witness.not_allowed(caller, method, error)
             raise
 
-    async def _authenticate(self, context: Context) -> Principal | None:
+    async def _authenticate(self, context: Context, peer: str) -> Principal | None:
         """Return the caller, or None for one who shows nothing. What is shown must hold: there is no second try."""
         seen = context.auth_context()
         check_tls(seen)
@@ -232,7 +232,7 @@ class Guard(grpc.aio.ServerInterceptor):
             caller = await self._peers.principal(pem)
         else:
             return None
-        return msgspec.structs.replace(caller, peer=context.peer())
+        return msgspec.structs.replace(caller, peer=peer)
 
 
 def check_tls(seen: Mapping[str, Iterable[bytes]]) -> None:

@@ -11,9 +11,7 @@ def groups_of(flow: Flow, options: Options, problems: list[Problem]) -> str:
     if flow.groups is None:
         if not (primary and secondary):
             problems.append(
-                options.problem(
-                    "a payload here has all groups of its account, or those of its attributes; this step leaves some out"
-                )
+                options.problem("a payload has all groups of its account, or its attributes'; this leaves some out")
             )
         return "account"
     if primary != secondary:
