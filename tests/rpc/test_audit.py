@@ -169,7 +169,6 @@ def test_a_caller_without_the_role_is_recorded_once_a_minute_and_method(
     assert len(rows(watcher)) == before + 2
 
 
-@pytest.mark.xfail(strict=True, reason="Ledger._is_news takes a time ahead of now for one just before")
 def test_a_clock_that_is_put_back_silences_no_refusal(rig: Rig, watcher: Client, bob_proxy: Path) -> None:
     bob = rig.client(bob_proxy)
     before = len(rows(watcher))

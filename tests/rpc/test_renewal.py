@@ -251,10 +251,6 @@ def test_a_new_proxy_that_its_pilot_could_not_use_is_loud_and_asked_for_again(ru
     assert running.job().proxy.reason == ""
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="lease_proxies.note_failed_renewal takes another reason for news, so two that alternate never end",
-)
 def test_a_pilot_that_tells_of_two_faults_by_turns_makes_no_event_of_each(running: Running) -> None:
     running.retrieve()
     for number in range(20):

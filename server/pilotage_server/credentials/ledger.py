@@ -214,7 +214,8 @@ class Ledger:
         if len(self._told) > MOST_TOLD:
             self._told = {name: when for name, when in self._told.items() if now - when < AGAIN}
         last = self._told.get((caller.dn, what))
-        if last is not None and now - last < AGAIN:
+        # What seems to come is of a clock that has been put back since.
+        if last is not None and datetime.timedelta(0) <= now - last < AGAIN:
             return False
         self._told[caller.dn, what] = now
         return True

@@ -17,7 +17,7 @@ from pilotage_server.jobs.moves import Moves
 from pilotage_server.jobs.notices import Changes, Notices
 from pilotage_server.jobs.renewal import next_try, renewal_time
 from pilotage_server.jobs.reports import clean_message
-from pilotage_server.store import jobs, lease_credentials
+from pilotage_server.store import events, jobs, lease_credentials
 from pilotage_server.store.database import Database
 from pilotage_server.store.lease_credentials import Issued
 from pilotage_server.store.times import from_microseconds, microseconds
@@ -29,6 +29,8 @@ MOST_UNWRITTEN = 1000
 AGAIN_SECONDS = 1.0
 QUIET = datetime.timedelta(minutes=1)
 """A pilot that asks again and again makes no more than one event a minute."""
+MOST_NOTES = 3
+"""How many it makes in that time at most, when it is refused for other and other reasons."""
 
 
 class LeaseProxies:
@@ -138,8 +140,9 @@ def note_failed_renewal(
     wanted = not proxy.stop_reason and (proxy.renew_us is not None or ends < newest)
     again = next_try(moves.now, ends) if wanted else None
     lease_credentials.renewal_failed(moves.connection, lease_id, moves.now, ends, again, reason.name, message)
-    quiet = proxy.error_us is not None and microseconds(moves.now - QUIET) < proxy.error_us
-    if not quiet or proxy.reason != reason.name:
+    now, before = microseconds(moves.now), microseconds(moves.now - QUIET)
+    told = proxy.error_us is not None and before < proxy.error_us and proxy.reason == reason.name
+    if not told and events.noted_since(moves.connection, proxy.job_seq, before, now, MOST_NOTES) < MOST_NOTES:
         text = f"The proxy was not renewed, and ends at {ends:%Y-%m-%d %H:%M} UTC. {message}"
         moves.note(row, reason, text)
 

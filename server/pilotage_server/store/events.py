@@ -47,3 +47,13 @@ def page(connection: sqlite3.Connection, job_seq: int, after: int, limit: int) -
         )
         for seq, time_us, source, target, attempt, actor, reason, message in rows
     ]
+
+
+def noted_since(connection: sqlite3.Connection, job_seq: int, since_us: int, until_us: int, most: int) -> int:
+    """Return how many of a job's last `most` events moved nothing and are of this time, both ends included."""
+    (count,) = connection.execute(
+        "SELECT count(*) FROM (SELECT time_us, from_state, to_state FROM event WHERE job_seq = ?"
+        " ORDER BY event_seq DESC LIMIT ?) WHERE from_state = to_state AND time_us BETWEEN ? AND ?",
+        (job_seq, most, since_us, until_us),
+    ).fetchone()
+    return int(count)
