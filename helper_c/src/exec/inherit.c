@@ -160,17 +160,17 @@ static const struct rlimit no_limit = { RLIM_INFINITY, RLIM_INFINITY };
  * caller's doing: so no end is set to these two where root may lift it.
  */
 static const struct {
-	int		 resource;
-	rlim_t		 minimum;
-	int		 lift;
 	const char	*name;
+	rlim_t		 minimum;
+	int		 resource;
+	int		 lift;
 } needs[] = {
-	{ RLIMIT_FSIZE, 64 * MIB, 1, "FSIZE" },
-	{ RLIMIT_NOFILE, 64, 0, "NOFILE" },
-	{ RLIMIT_AS, 64 * MIB, 0, "AS" },
-	{ RLIMIT_DATA, 32 * MIB, 0, "DATA" },
-	{ RLIMIT_STACK, MIB, 0, "STACK" },
-	{ RLIMIT_CPU, 60, 1, "CPU" },
+	{ "FSIZE", 64 * MIB, RLIMIT_FSIZE, 1 },
+	{ "NOFILE", 64, RLIMIT_NOFILE, 0 },
+	{ "AS", 64 * MIB, RLIMIT_AS, 0 },
+	{ "DATA", 32 * MIB, RLIMIT_DATA, 0 },
+	{ "STACK", MIB, RLIMIT_STACK, 0 },
+	{ "CPU", 60, RLIMIT_CPU, 1 },
 };
 
 /*

@@ -4,7 +4,7 @@
 
 /*
  * Leave the caller's group of version 2 if the caller can move, freeze or kill
- * what is in it; -1: it can, and there is no way out.
+ * what is in it; -1 and errno: it can, and there is no way out.
  */
 int	apart_go(void);
 
