@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from support.helper_rig import PILOT, HelperRig
+from support.injection import numbers
 from support.pace import soon
 from support.processes import monitor_of
 
@@ -20,7 +21,6 @@ pytestmark = pytest.mark.root
 SH = os.path.realpath("/bin/sh")
 PYTHON = os.path.realpath("/usr/bin/python3")
 EPERM, EINVAL, ENOSYS, ENOMEM = 1, 22, 38, 12
-CALLS = {"mount": 165, "setns": 308, "clone3": 435, "pidfd_open": 434}
 
 
 def section(*lines: str) -> str:
@@ -239,8 +239,8 @@ def test_a_fork_bomb_is_gone_within_a_second_of_the_end(rig: HelperRig, backend:
 
 def denied(rig: HelperRig, call: str, error: int, argument: int = 0, mask: int = 0) -> list[str]:
     """Return the words that start the helper as the pilot with one system call denied."""
-    numbers = (rig.pilot.pw_uid, rig.pilot.pw_gid, CALLS[call], error, argument, mask)
-    return [str(rig.attack("deny")), *map(str, numbers)]
+    words = (rig.pilot.pw_uid, rig.pilot.pw_gid, numbers()[call], error, argument, mask)
+    return [str(rig.attack("deny")), *map(str, words)]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import contextlib
 import grp
 import json
 import os
+import platform
 import pwd
 import re
 import shutil
@@ -25,6 +26,7 @@ OURS = f"pgt{os.getpid()}-"
 PILOT, SECOND_PILOT, VERIFIER, EXTRA_GROUP = (f"{OURS}{name}" for name in ("pilot", "pilot2", "verify", "extra"))
 POOL = f"{OURS}pool"
 POOL_SIZE = 12
+LIBC = {"libc.so.6"} | ({"ld-linux-aarch64.so.1"} if platform.machine() == "aarch64" else set())
 LIBEXEC = {
     **dict.fromkeys(("pilotage-verify", "pilotage-map", "pilotage-sweep", "pilotage-control"), 0o755),
     "pilotage-keep": 0o700,
