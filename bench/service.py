@@ -24,8 +24,11 @@ from support.server_rig import OWNER_ROLE, PILOT_ROLE, Client
 
 KEY_POOL = 64
 NO_LIMIT = 10**9
-PROCESSOR = min(os.sched_getaffinity(0))
+ALL = os.sched_getaffinity(0)
+PROCESSOR = min(ALL)
 """The one on which either server runs: the goals are per server core."""
+OTHERS = ALL - {PROCESSOR} or ALL
+"""Where the clients run, as they would on machines of their own, if there is more than one."""
 SETTINGS = {
     "server": {"processor": PROCESSOR},
     "credentials": {"key_pool": KEY_POOL},
@@ -67,7 +70,9 @@ class Service:
 
     def start(self) -> None:
         """Start the process and fill its pool of keys; connect both callers."""
+        os.sched_setaffinity(0, ALL)
         self.server.start()
+        os.sched_setaffinity(0, OTHERS)
         own = psutil.Process().children()
         (self._process,) = [process for process in own if "pilotage_server.cli" in process.cmdline()]
         began = self._threads()
