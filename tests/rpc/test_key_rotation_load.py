@@ -133,6 +133,8 @@ def test_a_key_is_rotated_under_load_and_nobody_is_refused(
     assert len(old_keys(rig, kind)) == (3 if kind == "service" else 0)
     assert not list((rig.state / "keys").glob(".*"))
     rig.call(lambda app: app.take_up_keys())
+    # A pilot that said nothing for two hours has to come anew.
+    pilot_id = register(pilot, slots=8)
     job()
     login()
 
