@@ -385,6 +385,8 @@ def test_a_credential_that_has_ended_or_was_revoked_gives_nothing(rig: Rig, grid
     rig.clock.turn(3 * 3600)
     with pytest.raises(PilotageError, match="CREDENTIAL_EXPIRED"):
         take(rig, "carol")
+    # It is erased two hours after its end.
+    rig.clock.turn(3600 + 60)
     rig.call(lambda app: app.prune())
     with pytest.raises(PilotageError, match="PASSPHRASE_WRONG"):
         take(rig, "carol")
