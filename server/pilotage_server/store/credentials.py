@@ -88,7 +88,8 @@ ISSUE = (
     f"INSERT INTO issuances ({ISSUANCE_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
     " ON CONFLICT (jti) DO NOTHING"
 )
-NARROWEST = "SELECT min(max_seconds), max(limited), min(path_length) FROM issuances WHERE lease_id = ?"
+# Each proxy of a lease is held to the policy of the one before it, so the last is under the narrowest.
+NARROWEST = "SELECT max_seconds, limited, path_length FROM issuances WHERE lease_id = ? ORDER BY rowid DESC LIMIT 1"
 USED = "SELECT 1 FROM issuances WHERE jti = ?"
 ISSUANCES_OF = (
     f"SELECT {ISSUANCE_COLUMNS} FROM issuances WHERE credential_id = ?"  # noqa: S608
@@ -226,8 +227,10 @@ Narrowest = tuple[datetime.timedelta, bool, int | None]
 
 def narrowest(connection: sqlite3.Connection, lease_id: str) -> Narrowest | None:
     """Return the narrowest policy of a lease's proxies so far; None before the first."""
-    seconds, limited, path_length = connection.execute(NARROWEST, (lease_id,)).fetchone()
-    return None if seconds is None else (datetime.timedelta(seconds=seconds), bool(limited), path_length)
+    row = connection.execute(NARROWEST, (lease_id,)).fetchone()
+    if row is None or row[0] is None:
+        return None
+    return datetime.timedelta(seconds=row[0]), bool(row[1]), row[2]
 
 
 def issuances_of(connection: sqlite3.Connection, credential_id: str, after: Place, limit: int) -> list[Issuance]:
