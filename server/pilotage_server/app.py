@@ -176,6 +176,8 @@ class App:
             clock,
             retrieval,
             config.abuse,
+            # On one processor two threads that sign only take turns.
+            threads=1 if config.server.processor is not None else 2,
         )
         undo.callback(self._issuer.close)
         self._gateway: Gateway | None = None

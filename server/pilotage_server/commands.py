@@ -119,6 +119,8 @@ async def _serve(config: Config) -> int:
         # What is here now stays. Looking through it for garbage would stop all calls for 50 ms every few minutes.
         gc.collect()
         gc.freeze()
+        # Of what comes and goes with a call, little is garbage that only this finds.
+        gc.set_threshold(20_000, 20, 20)
         loop.add_signal_handler(signal.SIGHUP, app.reload)
         notify("READY=1")
         await app.stopping.wait()

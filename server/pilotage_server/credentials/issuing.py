@@ -43,7 +43,6 @@ from pilotage_server.workers import Workers
 audit = structlog.get_logger("pilotage.audit")
 
 SHORTEST = datetime.timedelta(minutes=5)
-THREADS = 2
 RECALLED = 5000
 """How many issued proxies a start looks back: many more than the book holds unwritten."""
 
@@ -130,6 +129,7 @@ class ProxyIssuer:
         clock: Clock,
         policy: RetrievalPolicy,
         abuse: AbuseLimits,
+        threads: int,
     ) -> None:
         self._database = database
         self._ledger = ledger
@@ -142,7 +142,7 @@ class ProxyIssuer:
         self._clock = clock
         self._policy = policy
         self._abuse = abuse
-        self._threads = Workers("issue", THREADS)
+        self._threads = Workers("issue", threads)
         self._issuers = Issuers()
 
     async def start(self) -> None:

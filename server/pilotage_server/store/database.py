@@ -139,8 +139,8 @@ class Database:
                 self._begin()
             self._rest()
 
-        threads.submit(work, then)
         self._apart += 1
+        threads.submit(work, then)
         return await future
 
     def write_soon(
@@ -193,8 +193,9 @@ class Database:
 
     def _write_alone(self, write: Write[T]) -> bool:
         """Write in the calling thread, if it is nobody's turn; tell whether that was so. The outcome is in `write`."""
-        # While the pump has work, this is some of it: else threads could keep the turn among themselves for long.
-        if self._pumping or self._waiting or not self._turn.acquire(blocking=False):
+        # While the pump has work, this is some of it: else threads could keep the turn among themselves for long. With
+        # others on their way, too: they share a commit.
+        if self._pumping or self._waiting or self._apart > 1 or not self._turn.acquire(blocking=False):
             return False
         try:
             self._begin_patiently()
