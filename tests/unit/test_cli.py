@@ -239,3 +239,15 @@ def test_the_sdk_needs_nothing_of_the_server() -> None:
         check=True,
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_a_thread_that_fails_beside_a_command_says_nothing_on_the_terminal() -> None:
+    """As one of gRPC's did now and then, when Ctrl-C ended a call."""
+    program = (
+        "import threading\nfrom pilotage.cli import commands, main\n"
+        "def act(**_):\n    thread = threading.Thread(target=lambda: 1 / 0)\n    thread.start()\n    thread.join()\n"
+        "    return 7\n"
+        "commands.cli.main = act\nmain()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (7, "", "")

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 
 __all__ = ["main"]
 
@@ -12,6 +13,8 @@ def main() -> None:
 
     require_tls13()
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    # A thread of gRPC's may fail when a call is interrupted; what a command could not do, its own error tells.
+    threading.excepthook = lambda _: None
     from pilotage.cli.commands import cli
     from pilotage.cli.session import unwritten
 
